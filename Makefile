@@ -1,0 +1,40 @@
+# `make` lists what there is. One virtual environment serves the template and the service.
+VENV ?= $(CURDIR)/.venv
+PYTHON ?= python3
+VENV_PYTHON = "$(VENV)/bin/python"
+SERVICE = <<cookiecutter.project_slug>>
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+# The service's own `make setup` looks for its requirements file in the environment and finds it.
+setup: ## Install what requirements-dev.txt pins; nothing to do when it is installed
+	@cmp -s requirements-dev.txt "$(VENV)/template-requirements.txt" || { \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: Python 3.11 or newer is needed: make setup PYTHON=python3.13" >&2; exit 1; }; \
+	  echo "Installing into $(VENV), a minute or so the first time"; \
+	  "$(PYTHON)" -m venv "$(VENV)" && \
+	  $(VENV_PYTHON) -m pip install --require-hashes --requirement requirements-dev.txt && \
+	  cp "$(SERVICE)/requirements-dev.txt" "$(VENV)/installed-requirements.txt" && \
+	  cp requirements-dev.txt "$(VENV)/template-requirements.txt"; }
+
+demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it real requests
+	@$(VENV_PYTHON) tools/demo.py
+
+test: setup ## Every test of the template, with each combination's own checks
+	@$(VENV_PYTHON) -m pytest
+
+lint: setup ## Style and format of everything, and the service's borders between layers
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+	@cd "$(SERVICE)" && "$(VENV)/bin/lint-imports" --no-logo
+
+types: setup ## Types of everything, strictly
+	@$(VENV_PYTHON) -m mypy
+	@cd "$(SERVICE)" && $(VENV_PYTHON) -m mypy
+
+lock: setup ## Pin the dependencies of service and template (ARGS=--upgrade for newer ones)
+	@$(VENV_PYTHON) tools/lock.py $(ARGS)

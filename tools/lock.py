@@ -1,0 +1,50 @@
+"""Pin the dependencies of the service and of the template, with hashes and without any index.
+
+The service's folder has no valid package name before it is rendered, so the default service is
+rendered into a temporary folder, locked there by its own `make lock`, and the files copied back.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).resolve().parents[1]
+SERVICE = TEMPLATE / "<<cookiecutter.project_slug>>"
+OWN_FILE = TEMPLATE / "requirements-dev.txt"
+SERVICE_FILES = ["requirements.txt", "requirements-dev.txt"]
+
+
+def lock_service(*options: str) -> None:
+    """Write the service's requirements files."""
+    with tempfile.TemporaryDirectory() as folder:
+        baked = Path(
+            cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=folder)
+        )
+        subprocess.run([sys.executable, "tools/lock.py", *options], cwd=baked, check=True)
+        for name in SERVICE_FILES:
+            shutil.copyfile(baked / name, SERVICE / name)
+
+
+def lock_template(*options: str) -> None:
+    """Write the template's requirements file: the service's pins and what is on top."""
+    print("Resolving the template's requirements-dev.txt", flush=True)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--group", "dev"),
+            str(SERVICE / "requirements-dev.txt"),
+            *("--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate"),
+            *("--no-emit-index-url", "--custom-compile-command", "make lock", *options),
+            *("--quiet", "--output-file", OWN_FILE.name),
+        ],
+        cwd=TEMPLATE,
+        check=True,
+    )
+
+
+if __name__ == "__main__":
+    lock_service(*sys.argv[1:])
+    lock_template(*sys.argv[1:])
