@@ -238,7 +238,6 @@ def start(service: Path) -> Server:
 
 @contextmanager
 def open_postgres(
-    folder: Path | None = None,
     *,
     conf: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
@@ -246,9 +245,9 @@ def open_postgres(
     """Yield the URL of a new server that ends with this block, or with this process.
 
     `conf` holds PostgreSQL's settings, `files` what to put beside them (a server.key, a
-    pg_hba.conf). Everything lies in a temporary folder, or in `folder`, and is removed.
+    pg_hba.conf). Everything lies in a temporary folder and is removed.
     """
-    order = {"folder": folder and str(folder), "conf": dict(conf or {}), "files": dict(files or {})}
+    order = {"conf": dict(conf or {}), "files": dict(files or {})}
     # The pipe tells the keeper when this process is gone, however it went.
     keeper = subprocess.Popen(
         [sys.executable, __file__, "keep"],
@@ -272,8 +271,7 @@ def open_postgres(
 def keep() -> None:
     """Serve one throw-away database until the other end of standard input is closed."""
     order = json.loads(sys.stdin.readline())
-    home = order["folder"] or (None if os.geteuid() else _own(_temporary()))
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=home))
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
     folder.chmod(0o755)
     server = Server(folder)
     try:
