@@ -1,0 +1,381 @@
+"""The engine, its pool, one transaction per request, and what a database out of reach means."""
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+from uuid import uuid4
+
+import asyncpg
+from fastapi import Depends, FastAPI
+from fastapi.dependencies.models import (
+    Dependant,
+    _is_async_gen_callable,
+    _is_coroutine_callable,
+)
+from fastapi.routing import iter_route_contexts
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
+from sqlalchemy import MetaData, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from starlette.requests import HTTPConnection
+
+from . import dsn
+from .environment import Group, SettingsError
+from .errors import DeadlineExceeded, ServiceError, Unavailable
+
+# Below the idle time after which firewalls and balancers forget a connection.
+POOL_RECYCLE_SECONDS = 1800
+# A transaction that nobody continues, such as an export whose reader stalls, is ended after this.
+IDLE_IN_TRANSACTION_MS = 60_000
+# PostgreSQL ends a statement by itself; this much later it must be out of reach.
+NETWORK_GRACE_SECONDS = 1.0
+
+_QUERY_CANCELLED = "57014"
+# Shutting down, crashed, starting up; connection failures; too many connections.
+_GONE = ("57P01", "57P02", "57P03", "08", "53300")
+_SEPARATE_FIELDS = {"host", "port", "name", "user"}
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is down, out of reach, or has no connection left for this request."""
+
+    def __init__(self, detail: str = "The database is not available; try again soon.") -> None:
+        super().__init__(detail)
+
+
+class StatementTimeout(DeadlineExceeded):
+    """A query ran longer than DATABASE_STATEMENT_TIMEOUT_MS allows."""
+
+    def __init__(self) -> None:
+        super().__init__("The database took too long to answer.")
+
+
+class DatabaseSettings(Group):
+    """Where the database is, and how much of it one worker process may take."""
+
+    model_config = SettingsConfigDict(env_prefix="DATABASE_")
+
+    url: SecretStr | None = Field(
+        default=None, description="postgresql://user:password@host:port/name; or the parts below"
+    )
+    host: str = Field(default="127.0.0.1", description="name, address or socket folder")
+    port: int = Field(default=5432, ge=1, le=65535)
+    name: str = Field(default="postgres", description="name of the database")
+    user: str = Field(default="postgres", description="role that owns or uses the tables")
+    password: SecretStr | None = Field(default=None, description="password of the role")
+    password_file: Path | None = Field(
+        default=None, description="file with the password, read for each new connection"
+    )
+    required: bool = Field(
+        default=False, description="refuse to start when the database does not answer"
+    )
+    pool_size: int = Field(default=10, ge=1, le=500, description="connections per worker")
+    max_overflow: int = Field(
+        default=0, ge=0, le=500, description="connections beyond the pool under a burst"
+    )
+    pool_timeout_seconds: float = Field(
+        default=2, gt=0, le=60, description="seconds to wait for a connection, else 503"
+    )
+    statement_timeout_ms: int = Field(
+        default=5000, ge=1, le=3_600_000, description="milliseconds a statement may run, else 504"
+    )
+    pgbouncer: bool = Field(
+        default=False,
+        description="a pgbouncer in transaction mode is between; set statement_timeout on the role",
+    )
+    echo: bool = Field(default=False, description="log every statement; refused in production")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.url is not None and (twice := _SEPARATE_FIELDS & self.model_fields_set):
+            name = f"DATABASE_{min(twice).upper()}"
+            raise ValueError(f"DATABASE_URL and {name} say the same thing twice; set one of them")
+        if self.url is not None and self.address.password and (self.password or self.password_file):
+            raise ValueError("DATABASE_URL has a password already; remove the other one")
+        if self.password and self.password_file:
+            raise ValueError("set DATABASE_PASSWORD or DATABASE_PASSWORD_FILE, not both")
+        if self.password_file:
+            self._read_password()
+        try:
+            self.address.arguments()
+        except dsn.AddressError as error:
+            raise ValueError(f"DATABASE_URL: {error}") from None
+        return self
+
+    @property
+    def address(self) -> dsn.Address:
+        """Where the database is, from the URL or from the separate settings."""
+        if self.url is None:
+            return dsn.Address(self.host, self.port, self.user, name=self.name)
+        try:
+            return dsn.parse(self.url.get_secret_value())
+        except dsn.AddressError as error:
+            raise ValueError(f"DATABASE_URL: {error}") from None
+
+    @cached_property
+    def connect_arguments(self) -> dict[str, Any]:
+        """Keywords for `asyncpg.connect`; the password is a function when a file holds it."""
+        arguments = self.address.arguments()
+        if self.password is not None:
+            arguments["password"] = self.password.get_secret_value()
+        if self.password_file is not None:
+            arguments["password"] = self._read_password
+        arguments["timeout"] = self.pool_timeout_seconds
+        arguments["server_settings"] = self._server_settings()
+        arguments["command_timeout"] = self.statement_timeout_ms / 1000 + NETWORK_GRACE_SECONDS
+        if self.pgbouncer:
+            # Statements prepared on one server connection are unknown to the next.
+            arguments["statement_cache_size"] = 0
+        return arguments
+
+    def _server_settings(self) -> dict[str, str]:
+        name = self.address.application_name or socket.gethostname()
+        settings = {"application_name": name[:63]}
+        if not self.pgbouncer:  # which refuses unknown start-up parameters
+            settings["statement_timeout"] = str(self.statement_timeout_ms)
+            settings["idle_in_transaction_session_timeout"] = str(IDLE_IN_TRANSACTION_MS)
+        return settings
+
+    def _read_password(self) -> str:
+        assert self.password_file is not None  # noqa: S101 - callers look first
+        try:
+            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            raise ValueError(
+                f"DATABASE_PASSWORD_FILE {self.password_file} cannot be read"
+            ) from None
+
+
+class Model(DeclarativeBase):
+    """Base of every table; constraints have names, so that migrations can drop them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Database:
+    """The engine of one worker and the ways to get a session from it."""
+
+    def __init__(self, engine: AsyncEngine, *, autocommit_reads: bool = True) -> None:
+        self.engine = engine
+        readers = engine
+        if autocommit_reads:
+            readers = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # expire_on_commit would make attribute access after a commit a hidden query, which async
+        # code cannot await.
+        self._writing = async_sessionmaker(engine, expire_on_commit=False)
+        self._reading = async_sessionmaker(readers, expire_on_commit=False, autoflush=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Give a session that commits when the block succeeds and rolls back when it raises."""
+        with translated():
+            async with self._writing.begin() as session:
+                yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """Give a session for reads alone: no transaction, each statement sees the newest data.
+
+        Behind pgbouncer it is a transaction that is rolled back.
+        """
+        with translated():
+            async with self._reading() as session:
+                yield session
+
+    @property
+    def connections_in_use(self) -> int:
+        """Count the connections that somebody holds now."""
+        pool = self.engine.pool
+        assert isinstance(pool, AsyncAdaptedQueuePool)  # noqa: S101 - open_database makes it so
+        return pool.checkedout()
+
+
+@asynccontextmanager
+async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """Create the engine; connections open on first use, so a slow database delays no start."""
+    engine = _engine(settings)
+    try:
+        yield Database(engine, autocommit_reads=not settings.pgbouncer)
+    finally:
+        await engine.dispose()
+
+
+async def connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open a connection of its own, outside the pool; raise `DatabaseUnavailable`."""
+    try:
+        return await asyncpg.connect(**settings.connect_arguments)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnavailable from error
+
+
+async def check_once(settings: DatabaseSettings) -> None:
+    """Raise `DatabaseUnavailable` with a sentence for the operator unless the database answers."""
+    address = settings.address
+    place = f"{address.host or 'the local socket'} port {address.port}"
+    try:
+        connection = await connect(settings)
+        try:
+            await connection.execute("SELECT 1")
+        finally:
+            await connection.close()
+    except (DatabaseUnavailable, OSError, asyncpg.PostgresError) as error:
+        reason = error.__cause__ or error
+        raise DatabaseUnavailable(
+            f"The database at {place} does not answer: {type(reason).__name__}: {reason}"
+        ) from error
+
+
+def refuse_more_threads_than_pool(
+    app: FastAPI, settings: DatabaseSettings, *, threads: int
+) -> None:
+    """Raise `SettingsError` when plain `def` code waits for connections that its threads hold up.
+
+    Beyond the pool every further thread only waits, and throughput collapses.
+    """
+    connections = settings.pool_size + settings.max_overflow
+    if threads <= connections:
+        return
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        if dependant and uses_session(dependant) and not _runs_on_the_loop(dependant):
+            raise SettingsError(
+                f"THREADPOOL_TOKENS is {threads} and {route.path} uses the database from a plain"
+                f" def, with {connections} connections; lower it to {connections}"
+                " or raise DATABASE_POOL_SIZE."
+            )
+
+
+def uses_session(dependant: Dependant) -> bool:
+    """Tell whether a route borrows a session for the time of its function."""
+    return not {get_session, get_read_session}.isdisjoint(_calls(dependant))
+
+
+def get_database(connection: HTTPConnection) -> Database:
+    """Find the database of the running app, from an HTTP request or a WebSocket."""
+    database: Database = connection.app.state.resources.database
+    return database
+
+
+async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+    """One request, one transaction."""
+    async with get_database(connection).transaction() as session:
+        yield session
+
+
+async def get_read_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+    """One request, reads alone, no transaction."""
+    async with get_database(connection).reading() as session:
+        yield session
+
+
+# scope="function" commits before the response leaves: a client never reads "201 Created" for a row
+# that a failing commit then loses.
+SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+ReadSessionDep = Annotated[AsyncSession, Depends(get_read_session, scope="function")]
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise our errors for the driver's, where they mean that the database is out of reach.
+
+    A `TimeoutError` of the block itself passes: only those from below the engine are translated,
+    where the engine meets the driver.
+    """
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailable from error
+    except (DBAPIError, asyncpg.PostgresError) as error:
+        gone = isinstance(error, DBAPIError) and error.connection_invalidated
+        original = error.orig if isinstance(error, DBAPIError) else error
+        if meaning := _meaning(original, gone=gone):
+            raise meaning from original
+        raise
+
+
+def _engine(settings: DatabaseSettings) -> AsyncEngine:
+    arguments: dict[str, Any] = {"async_creator_fn": _connector(settings)}
+    if settings.pgbouncer:
+        arguments["prepared_statement_cache_size"] = 0
+        arguments["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid4()}__"
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        connect_args=arguments,
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+        pool_timeout=settings.pool_timeout_seconds,
+        pool_recycle=POOL_RECYCLE_SECONDS,
+        pool_pre_ping=True,
+        echo=settings.echo,
+        hide_parameters=True,
+    )
+    event.listen(engine.sync_engine, "handle_error", _driver_error)
+    return engine
+
+
+def _connector(
+    settings: DatabaseSettings,
+) -> Callable[..., Awaitable["asyncpg.Connection[asyncpg.Record]"]]:
+    async def connector(**_: object) -> "asyncpg.Connection[asyncpg.Record]":
+        return await connect(settings)
+
+    return connector
+
+
+def _driver_error(context: ExceptionContext) -> None:
+    """Translate what the driver raised; its raw `OSError` and `TimeoutError` are the network's."""
+    error = context.original_exception
+    # The pool answers a failed ping with a new connection.
+    if context.is_pre_ping or not isinstance(error, Exception):
+        return
+    lost = isinstance(error, OSError) or _sqlstate(error).startswith(_GONE)
+    context.is_disconnect = context.is_disconnect or lost
+    if meaning := _meaning(error, gone=context.is_disconnect):
+        raise meaning from error
+
+
+def _meaning(error: BaseException | None, *, gone: bool) -> ServiceError | None:
+    if _sqlstate(error) == _QUERY_CANCELLED:
+        return StatementTimeout()
+    if gone or _sqlstate(error).startswith(_GONE):
+        return DatabaseUnavailable()
+    return None
+
+
+def _sqlstate(error: BaseException | None) -> str:
+    return getattr(error, "sqlstate", None) or ""
+
+
+def _calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
+    if dependant.call is not None:
+        yield dependant.call
+    for inner in dependant.dependencies:
+        yield from _calls(inner)
+
+
+def _runs_on_the_loop(dependant: Dependant) -> bool:
+    """Tell by FastAPI's own rule whether the function and all that it depends on are async."""
+    return all(
+        _is_coroutine_callable(call) or _is_async_gen_callable(call) for call in _calls(dependant)
+    )

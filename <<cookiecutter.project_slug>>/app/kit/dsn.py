@@ -1,0 +1,169 @@
+"""Where the database is: each form of address that operators hand out, as asyncpg wants it."""
+
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import unquote
+
+TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+_URL = re.compile(
+    r"(?P<scheme>postgres|postgresql|postgresql\+asyncpg)://"
+    r"(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
+    r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:@/?#\[\]]*)(?::(?P<port>[0-9]+))?"
+    r"(?:/(?P<name>[^/?#]*))?(?:\?(?P<query>[^#]*))?"
+)
+_PARAMETERS = (
+    "application_name",
+    "host",
+    "port",
+    "ssl",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+)
+
+
+class AddressError(ValueError):
+    """The address makes no sense; the sentence never holds a part that may be secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How the connection is secured; the modes mean what libpq's `sslmode` means."""
+
+    mode: TlsMode = "prefer"
+    root: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `AddressError` when the parts contradict each other."""
+        if self.root and self.mode in {"disable", "allow", "prefer"}:
+            raise AddressError(
+                f"sslrootcert checks nothing with sslmode={self.mode}; use sslmode=verify-full"
+            )
+        if self.certificate and self.mode in {"disable", "allow", "prefer"}:
+            raise AddressError(f"sslcert needs sslmode=require or stricter, not {self.mode}")
+        if self.key and not self.certificate:
+            raise AddressError("sslkey needs sslcert")
+        if self.mode in {"verify-ca", "verify-full"} and not self.root:
+            raise AddressError(
+                f"sslmode={self.mode} needs sslrootcert: a file, or system for the system's store"
+            )
+        if self.root == "system" and self.mode != "verify-full":
+            raise AddressError("sslrootcert=system needs sslmode=verify-full")
+
+    def argument(self) -> ssl.SSLContext | str | bool:
+        """Return asyncpg's `ssl` argument; raise `AddressError` for a file that cannot be used."""
+        if self.mode == "disable":
+            return False
+        if self.mode in {"allow", "prefer"}:
+            return self.mode
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = self.mode == "verify-full"
+        if self.root is None:
+            context.verify_mode = ssl.CERT_NONE
+        elif self.root == "system":
+            context.load_default_certs()
+        else:
+            self._load("sslrootcert", self.root, context)
+        if self.certificate:
+            self._load("sslcert", self.certificate, context)
+        return context
+
+    def _load(self, parameter: str, path: str, context: ssl.SSLContext) -> None:
+        try:
+            if parameter == "sslrootcert":
+                context.load_verify_locations(cafile=path)
+            else:
+                # An empty password: without one OpenSSL asks at the terminal for an encrypted key.
+                context.load_cert_chain(path, self.key, password="")
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or type(error).__name__
+            raise AddressError(f"{parameter} {path} cannot be used: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One database and the role that uses it; what is `None` is left to PostgreSQL's defaults."""
+
+    host: str | None = None
+    port: int = 5432
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    name: str | None = None
+    application_name: str | None = None
+    tls: Tls = field(default_factory=Tls)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what `asyncpg.connect` needs to find the database and to trust it."""
+        # libpq ignores sslmode on a socket: nothing leaves the machine.
+        on_socket = self.host is None or self.host.startswith("/")
+        return {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "database": self.name,
+            "ssl": False if on_socket else self.tls.argument(),
+        }
+
+
+def parse(url: str) -> Address:
+    """Read a URL or raise `AddressError`."""
+    match = _URL.fullmatch(url.strip())
+    if match is None:
+        raise AddressError(
+            "it is not of the form postgresql://user:password@host:port/name"
+            " (one host; write special characters of user and password as %XX)"
+        )
+    parameters = dict(_parameters(match["query"] or ""))
+    host = unquote(match["host"]).strip("[]") or parameters.get("host")
+    return Address(
+        host=host or None,
+        port=_port(match["port"] or parameters.get("port") or "5432"),
+        user=unquote(match["user"] or "") or None,
+        password=unquote(match["password"] or "") or None,
+        name=unquote(match["name"] or "") or None,
+        application_name=parameters.get("application_name"),
+        tls=_tls(parameters),
+    )
+
+
+def _parameters(query: str) -> Iterator[tuple[str, str]]:
+    for pair in filter(None, query.split("&")):
+        name, _, value = pair.partition("=")
+        if name not in _PARAMETERS:
+            known = ", ".join(_PARAMETERS)
+            # A password with an unescaped ? in it ends up here, so the name is not repeated.
+            raise AddressError(f"it has a parameter that is none of {known}")
+        if value:
+            yield name, unquote(value)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:  # noqa: PLR2004 - the highest port
+        raise AddressError("its port is not a number from 1 to 65535")
+    return int(text)
+
+
+def _tls(parameters: dict[str, str]) -> Tls:
+    mode = parameters.get("sslmode") or parameters.get("ssl") or "prefer"
+    for known in get_args(TlsMode):
+        if mode == known:
+            return Tls(
+                mode=known,
+                root=parameters.get("sslrootcert"),
+                certificate=_expand(parameters.get("sslcert")),
+                key=_expand(parameters.get("sslkey")),
+            )
+    raise AddressError(f"its sslmode is none of {', '.join(get_args(TlsMode))}")
+
+
+def _expand(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser())
