@@ -1,0 +1,130 @@
+"""`python -m app`: serve, migrate, or print the capacity contract."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from app.kit.environment import SettingsError
+
+ROOT = Path(__file__).parents[1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="run the service under gunicorn")
+    serve.add_argument("--reload", action="store_true", help="one worker that follows the source")
+    migrate = commands.add_parser("migrate", help="bring the schema to a version")
+    migrate.add_argument("direction", nargs="?", default="upgrade", choices=_DIRECTIONS)
+    migrate.add_argument("revision", nargs="?", help="default: head")
+    capacity = commands.add_parser("capacity", help="print the sums of the contract")
+    capacity.add_argument(
+        "--from-values", metavar="FILE", help="chart values, one JSON object a line; - reads stdin"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+
+
+def _serve(options: argparse.Namespace) -> int:
+    # As process 1 of a container a signal without a handler is lost, and imports take a while.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    return _serve_reloading() if options.reload else _serve_gunicorn()
+
+
+def _serve_gunicorn() -> int:
+    from gunicorn.app.wsgiapp import WSGIApplication
+
+    sys.argv = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
+    WSGIApplication("%(prog)s", prog="gunicorn").run()
+    return 0
+
+
+def _serve_reloading() -> int:
+    import uvicorn
+
+    from app.settings import Settings
+
+    server = Settings.load().server
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        reload=True,
+        reload_dirs=[str(ROOT / "app")],
+        host=server.host,
+        port=server.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from app.kit import logs, migrations
+    from app.settings import Settings
+
+    settings = Settings.load()
+    logs.configure(level=settings.server.log_level, json=settings.server.logs_json)
+    if options.direction == "current":
+        print(migrations.current(settings.database) or "empty")
+    elif options.direction == "downgrade":
+        if not options.revision:
+            message = "say which revision to go back to: python -m app migrate downgrade REVISION."
+            raise SettingsError(message)
+        migrations.downgrade(settings.database, options.revision)
+    else:
+        migrations.upgrade(settings.database, options.revision or "head")
+    return 0
+
+
+def _capacity(options: argparse.Namespace) -> int:
+    from app.kit.capacity import Release, report, verdict
+    from app.kit.cgroup import read_limits
+    from app.settings import Settings
+
+    if options.from_values is None:
+        print(report(Settings.load().release(read_limits())))
+        return 0
+    accepted = True
+    for number, line in enumerate(_lines(options.from_values), start=1):
+        try:
+            release = Release.from_values(json.loads(line))
+        except (ValueError, TypeError, AttributeError) as error:
+            message = f"line {number} of the values is not usable: {error}."
+            raise SettingsError(message) from None
+        answer = verdict(release)
+        accepted = accepted and bool(answer["accepted"])
+        print(json.dumps(answer))
+    return 0 if accepted else 1
+
+
+def _lines(file: str) -> Iterable[str]:
+    if file == "-":
+        text = sys.stdin.read()
+    else:
+        try:
+            text = Path(file).read_text()
+        except OSError as error:
+            message = f"{file} cannot be read: {error.strerror}."
+            raise SettingsError(message) from None
+    return (line for line in text.splitlines() if line.strip())
+
+
+_DIRECTIONS = ("upgrade", "downgrade", "current")
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "serve": _serve,
+    "migrate": _migrate,
+    "capacity": _capacity,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,6 @@
+"""What this service is called."""
+
+NAME = "<<cookiecutter.project_name>>"
+SLUG = "<<cookiecutter.project_slug>>"
+DESCRIPTION = "<<cookiecutter.description>>"
+VERSION = "0.1.0"

@@ -1,0 +1,1 @@
+"""One folder per feature; each is served when `app.enabled` names it."""

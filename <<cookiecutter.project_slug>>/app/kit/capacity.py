@@ -1,0 +1,277 @@
+"""The contract: pools, threads, workers, replicas, timeouts, shutdown and memory as one arithmetic.
+
+`ShutdownPlan` divides the time a pod has to leave. `Release` is everything that takes part in the
+sums, from the running configuration or from chart values; `limits` does them.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+# gunicorn looks at its workers once a second and needs another to reap them.
+REAP_SECONDS = 2
+# What the kubelet and the master need beside the workers before the pod is killed.
+POD_SECONDS = 5
+
+_MEBIBYTES = {"": 1 / 2**20, "k": 1e3 / 2**20, "M": 1e6 / 2**20, "G": 1e9 / 2**20}
+_MEBIBYTES |= {"Ki": 1 / 2**10, "Mi": 1, "Gi": 2**10}
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownPlan:
+    """How a worker spends its shutdown; all in seconds, `drain` to `flush` one after another."""
+
+    drain: float
+    requests: float
+    close: float
+    flush: float
+
+    @classmethod
+    def within(cls, seconds: float) -> Self:
+        """Divide `seconds`: a fifth each to drain and to close, a tenth to flush, at most 5, 5, 2.
+
+        What is left goes to requests in flight.
+        """
+        drain, close, flush = min(seconds / 5, 5), min(seconds / 5, 5), min(seconds / 10, 2)
+        return cls(drain, seconds - drain - close - flush, close, flush)
+
+    @property
+    def worker(self) -> float:
+        """The whole time from SIGTERM to the worker's exit."""
+        return self.drain + self.requests + self.close + self.flush
+
+    @property
+    def graceful_timeout(self) -> int:
+        """How long gunicorn waits before it kills a worker."""
+        return math.ceil(self.worker + REAP_SECONDS)
+
+    @property
+    def grace_period(self) -> int:
+        """The least `terminationGracePeriodSeconds` of a pod without a preStop pause."""
+        return self.graceful_timeout + POD_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """All that the sums need to know; counts per pod or per worker as named, memory in MiB."""
+
+    replicas: int = 1
+    surge: int = 0
+    workers: int = 1
+    pool_size: int = 10
+    max_overflow: int = 0
+    max_connections: int = 100
+    reserved_connections: int = 10
+    queue_workers: int = 0
+    migration: bool = True
+    memory_limit_mib: float | None = None
+    worker_memory_mib: float = 128
+    pool_children_mib: float = 0
+    master_memory_mib: float = 64
+    memory_volumes_mib: float = 0
+    pre_stop_seconds: float = 0
+    shutdown_seconds: float = 23
+    grace_period_seconds: float | None = None
+    pool_timeout_seconds: float = 2
+    statement_timeout_ms: float = 5000
+    request_timeout_seconds: float = 10
+
+    @property
+    def pods(self) -> int:
+        """The most pods that are alive at once: the ceiling of replicas and a rollout's surge."""
+        return self.replicas + self.surge
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Take a release from a chart's values; a key that is missing has the default above."""
+        server, database = values.get("server", {}), values.get("database", {})
+        scaling, memory = values.get("autoscaling", {}), values.get("memory", {})
+        replicas = scaling if scaling.get("enabled") else values
+        key = "maxReplicas" if scaling.get("enabled") else "replicas"
+        ceiling = int(replicas.get(key, 1))
+        limit = values.get("resources", {}).get("limits", {}).get("memory")
+        given = {
+            "workers": server.get("workers"),
+            "pre_stop_seconds": server.get("preStopSeconds"),
+            "shutdown_seconds": server.get("shutdownSeconds"),
+            "request_timeout_seconds": server.get("requestTimeoutSeconds"),
+            "grace_period_seconds": server.get("terminationGracePeriodSeconds"),
+            "pool_size": database.get("poolSize"),
+            "max_overflow": database.get("maxOverflow"),
+            "max_connections": database.get("maxConnections"),
+            "reserved_connections": database.get("reservedConnections"),
+            "pool_timeout_seconds": database.get("poolTimeoutSeconds"),
+            "statement_timeout_ms": database.get("statementTimeoutMs"),
+            "queue_workers": values.get("queue", {}).get("workers"),
+            "migration": values.get("migrations", {}).get("enabled"),
+            "worker_memory_mib": memory.get("workerMiB"),
+            "pool_children_mib": memory.get("poolChildrenMiB"),
+            "master_memory_mib": memory.get("masterMiB"),
+            "memory_volumes_mib": memory.get("volumesMiB"),
+            "memory_limit_mib": None if limit is None else mebibytes(limit),
+        }
+        surge = pods_of(values.get("strategy", {}).get("maxSurge", 0), ceiling)
+        known = {name: value for name, value in given.items() if value is not None}
+        return cls(replicas=ceiling, surge=surge, **known)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One inequality of the contract: `need` must not exceed `have`."""
+
+    name: str
+    need: float
+    have: float
+    arithmetic: str
+    change: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the sum adds up."""
+        return self.need <= self.have
+
+    @property
+    def use(self) -> float:
+        """How much of the limit is taken; above 1 it is broken."""
+        return self.need / self.have if self.have > 0 else math.inf
+
+    def __str__(self) -> str:
+        relation = "<=" if self.holds else ">"
+        return f"{self.name}: {self.arithmetic} = {self.need:g} {relation} {self.have:g}"
+
+
+def limits(release: Release) -> Iterator[Limit]:
+    """Yield every limit that the release can be held to."""
+    yield _connections(release)
+    if release.memory_limit_mib is not None:
+        yield _memory(release, release.memory_limit_mib)
+    yield from waiting(release)
+    if release.grace_period_seconds is not None:
+        yield _grace(release, release.grace_period_seconds)
+
+
+def binding(release: Release) -> Limit:
+    """Return the limit that is reached first: the one with the largest share taken."""
+    return max(limits(release), key=lambda limit: limit.use)
+
+
+def verdict(release: Release) -> dict[str, Any]:
+    """Say whether the release is accepted, why not, and which limit binds first."""
+    broken = [f"{limit}; {limit.change}" for limit in limits(release) if not limit.holds]
+    return {"accepted": not broken, "problems": broken, "binding": binding(release).name}
+
+
+def report(release: Release) -> str:
+    """Print the sums of a release as a table, then how the shutdown time is spent."""
+    rows = [
+        f"{limit.name:<38} {limit.need:>8g} of {limit.have:<8g} {limit.use:>6.0%}"
+        f"  {limit.arithmetic}{'' if limit.holds else f' - BROKEN: {limit.change}'}"
+        for limit in limits(release)
+    ]
+    plan = ShutdownPlan.within(release.shutdown_seconds)
+    first = binding(release)
+    return "\n".join(
+        [
+            *rows,
+            f"binds first: {first.name}, {first.use:.0%} taken",
+            (
+                f"shutdown: {plan.drain:g} s drain + {plan.requests:g} s requests"
+                f" + {plan.close:g} s close + {plan.flush:g} s flush = {plan.worker:g} s;"
+                f" gunicorn waits {plan.graceful_timeout} s, the pod needs {plan.grace_period} s"
+            ),
+        ]
+    )
+
+
+def pods_of(surge: float | str, replicas: int) -> int:
+    """Turn `maxSurge`, a number or a percentage of the replicas, into pods; rounded up."""
+    if isinstance(surge, str) and surge.endswith("%"):
+        return math.ceil(replicas * int(surge[:-1]) / 100)
+    return int(surge)
+
+
+def mebibytes(quantity: float | str) -> float:
+    """Read a Kubernetes quantity of memory, such as 512Mi or 1G; raise `ValueError` otherwise."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)", str(quantity))
+    if not match:
+        message = f"{quantity!r} is no quantity of memory like 512Mi"
+        raise ValueError(message)
+    return float(match[1]) * _MEBIBYTES[match[2]]
+
+
+def _connections(release: Release) -> Limit:
+    # One more for readiness: it looks on a connection outside the pool.
+    per_worker = release.pool_size + release.max_overflow + 1
+    own = release.pods * release.workers * per_worker
+    others = release.queue_workers + int(release.migration) + release.reserved_connections
+    return Limit(
+        name="database connections",
+        need=own + others,
+        have=release.max_connections,
+        arithmetic=(
+            f"({release.replicas} replicas + {release.surge} surge) x {release.workers} workers"
+            f" x ({release.pool_size} pool + {release.max_overflow} overflow + 1 readiness)"
+            f" + {release.queue_workers} queue workers + {int(release.migration)} migration"
+            f" + {release.reserved_connections} reserved"
+        ),
+        change="lower the pool, the workers or the replicas, or raise the database's connections",
+    )
+
+
+def _memory(release: Release, limit_mib: float) -> Limit:
+    per_worker = release.worker_memory_mib + release.pool_children_mib
+    beside = release.master_memory_mib + release.memory_volumes_mib
+    return Limit(
+        name="memory, MiB",
+        need=release.workers * per_worker + beside,
+        have=limit_mib,
+        arithmetic=(
+            f"{release.workers} workers x ({release.worker_memory_mib:g}"
+            f" + {release.pool_children_mib:g} pool children)"
+            f" + {release.master_memory_mib:g} master and exporter"
+            f" + {release.memory_volumes_mib:g} memory volumes"
+        ),
+        change="lower the workers or raise the memory limit",
+    )
+
+
+def waiting(release: Release) -> Iterator[Limit]:
+    """Yield the limits of time alone: each wait is shorter than the one outside it."""
+    plan = ShutdownPlan.within(release.shutdown_seconds)
+    query = release.pool_timeout_seconds + release.statement_timeout_ms / 1000
+    yield Limit(
+        name="one query within a request, s",
+        need=query,
+        have=release.request_timeout_seconds,
+        arithmetic=(
+            f"{release.pool_timeout_seconds:g} pool timeout"
+            f" + {release.statement_timeout_ms / 1000:g} statement timeout"
+        ),
+        change=(
+            "lower DATABASE_POOL_TIMEOUT_SECONDS or DATABASE_STATEMENT_TIMEOUT_MS,"
+            " or raise REQUEST_TIMEOUT_SECONDS"
+        ),
+    )
+    yield Limit(
+        name="one request within the shutdown, s",
+        need=release.request_timeout_seconds,
+        have=plan.drain + plan.requests,
+        arithmetic=f"{release.request_timeout_seconds:g} request timeout",
+        change="lower REQUEST_TIMEOUT_SECONDS or raise SHUTDOWN_SECONDS",
+    )
+
+
+def _grace(release: Release, grace_period_seconds: float) -> Limit:
+    plan = ShutdownPlan.within(release.shutdown_seconds)
+    return Limit(
+        name="shutdown within the grace period, s",
+        need=release.pre_stop_seconds + plan.grace_period,
+        have=grace_period_seconds,
+        arithmetic=(
+            f"{release.pre_stop_seconds:g} preStop + {plan.graceful_timeout} graceful timeout"
+            f" + {POD_SECONDS}"
+        ),
+        change="lower SHUTDOWN_SECONDS or raise terminationGracePeriodSeconds",
+    )

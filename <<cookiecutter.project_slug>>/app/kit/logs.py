@@ -1,0 +1,65 @@
+"""Log lines on standard output: JSON objects for machines or aligned text for people."""
+
+import logging
+import os
+import sys
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+# What a library logs below this level is of no use to who runs the service.
+_QUIET = {"uvicorn.access": "WARNING", "asyncio": "WARNING"}
+
+
+def configure(*, level: str, json: bool) -> None:
+    """Send every line of this process, ours and the libraries', to standard output.
+
+    Tracebacks are text without local variables, which may hold secrets.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        _add_pid,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    render: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if json
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    )
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    foreign: list[Processor] = [*shared, structlog.stdlib.add_logger_name]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=foreign,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    pass_on("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error")
+    for name, quiet in _QUIET.items():
+        logging.getLogger(name).setLevel(quiet)
+    logging.captureWarnings(capture=True)
+
+
+def pass_on(*names: str) -> None:
+    """Leave the lines of these loggers to the root logger's handler alone."""
+    for logger in map(logging.getLogger, names):
+        logger.handlers = []
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+
+
+def _add_pid(_: object, __: str, event: EventDict) -> EventDict:
+    """Tell the workers of one pod apart."""
+    event["pid"] = os.getpid()
+    return event

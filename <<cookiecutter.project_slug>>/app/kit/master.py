@@ -1,0 +1,164 @@
+"""What the gunicorn master does beside forking workers: metric files, exporter, checks, logs.
+
+`gunicorn.conf.py` runs again at each SIGHUP and makes new hooks; what they own is the arbiter's.
+"""
+
+import asyncio
+import errno
+import gc
+import mmap
+import os
+import signal
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from typing import IO
+
+import structlog
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+
+from . import exporter, logs, slots
+from .database import DatabaseSettings, check_once
+from .environment import SettingsError, read
+from .errors import Unavailable
+from .metrics import MetricsFolder
+from .processes import die_with_parent
+from .recycling import Turn
+from .server import ServerSettings
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Master:
+    """What one master owns, from `on_starting` to `on_exit`."""
+
+    folder: MetricsFolder
+    exporter: exporter.Exporter | None
+    identity: slots.SlotIdentity = field(default_factory=slots.SlotIdentity)
+    turn: Turn = field(default_factory=Turn)
+    # One byte that all processes share: whether any worker ever was ready.
+    served: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
+
+
+class JsonLogger(Logger):  # type: ignore[misc]  # the package has no types
+    """gunicorn's own lines go where the service's go, in the same format."""
+
+    def setup(self, cfg: Config) -> None:
+        """Take level and format from the service's settings."""
+        super().setup(cfg)
+        server = read(ServerSettings)
+        logs.configure(level=server.log_level, json=server.logs_json)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """gunicorn's hooks, each under its own name; `slug` names the folder of metric files."""
+
+    slug: str
+    server: ServerSettings
+    database: DatabaseSettings
+
+    def on_starting(self, arbiter: Arbiter) -> None:
+        """Check what the service needs, then load the app once for all workers to share.
+
+        gunicorn's own preload would load it before this hook, and metrics made while it is
+        imported would have no folder yet.
+        """
+        try:
+            self._begin(arbiter)
+        except (SettingsError, slots.VolumeFullError, Unavailable) as error:
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)  # noqa: T201 (for whoever started it)
+            sys.exit(1)
+
+    def when_ready(self, arbiter: Arbiter) -> None:
+        """Freeze what the workers will share; start the exporter and look after it each round."""
+        gc.collect()
+        gc.freeze()
+        manage_workers = arbiter.manage_workers
+
+        def manage_all() -> None:
+            _ensure_exporter(arbiter)
+            manage_workers()
+
+        arbiter.manage_workers = manage_all
+        _ensure_exporter(arbiter)
+
+    def pre_fork(self, arbiter: Arbiter, worker: Worker) -> None:
+        """Give the worker a slot and a file for its last words."""
+        worker.slot = slots.lowest_free(other.slot for other in arbiter.WORKERS.values())
+        worker.stacks = tempfile.TemporaryFile(dir=arbiter.cfg.worker_tmp_dir)  # noqa: SIM115 (closed in child_exit)
+        worker.master = arbiter.service
+
+    def post_fork(self, arbiter: Arbiter, worker: Worker) -> None:
+        """Be this worker: its metric files, its watchdog from the first moment, its parent."""
+        master: Master = arbiter.service
+        if master.exporter:
+            master.exporter.forget()
+        master.identity.take(worker.slot, folder=master.folder.path)
+        # gunicorn watches a worker from its first sign of life; a start-up may hang before that.
+        worker.notify()
+        die_with_parent(signal.SIGTERM, parent=worker.ppid)
+
+    def child_exit(self, arbiter: Arbiter, worker: Worker) -> None:
+        """Log where a killed worker stood, and forget its live gauges."""
+        stacks: IO[bytes] = worker.stacks
+        stacks.seek(0)
+        if text := stacks.read().decode(errors="replace"):
+            log.error("worker stood still", worker=worker.pid, stack=text)
+        stacks.close()
+        slots.mark_dead(worker.slot, folder=arbiter.service.folder.path)
+
+    def on_exit(self, arbiter: Arbiter) -> None:
+        """End the exporter and give the metrics folder back."""
+        master: Master = arbiter.service
+        if master.exporter:
+            master.exporter.stop()
+        master.folder.release()
+
+    def _begin(self, arbiter: Arbiter) -> None:
+        master = self._claim(workers=arbiter.cfg.workers)
+        try:
+            if self.database.required:
+                asyncio.run(check_once(self.database))
+            slots.install(master.identity, master.folder.path)
+            arbiter.app.wsgi()
+        except BaseException:
+            master.folder.release()
+            raise
+        arbiter.service = master
+        arbiter.handle_usr2 = _refuse_upgrade
+
+    def _claim(self, *, workers: int) -> Master:
+        _bind(self.server.host, self.server.port, "PORT").close()
+        folder = MetricsFolder.claim(os.environ.get("PROMETHEUS_MULTIPROC_DIR"), slug=self.slug)
+        slots.require_room(folder.path, workers=workers)
+        if self.server.metrics_port == 0:
+            return Master(folder, None)
+        listener = _bind(self.server.host, self.server.metrics_port, "METRICS_PORT")
+        return Master(folder, exporter.Exporter(listener, folder.path))
+
+
+def _ensure_exporter(arbiter: Arbiter) -> None:
+    master: Master = arbiter.service
+    if master.exporter:
+        master.exporter.ensure(inherited=[listener.sock for listener in arbiter.LISTENERS])
+
+
+def _bind(host: str, port: int, name: str) -> socket.socket:
+    try:
+        return exporter.bind(host, port)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        reason = "is in use by another process" if taken else f"cannot be bound ({error.strerror})"
+        message = f"{host} port {port} {reason}: set {name} to a free one or end that process."
+        raise SettingsError(message) from None
+
+
+def _refuse_upgrade() -> None:
+    log.error("SIGUSR2 is refused: two masters would share one metrics folder; start a new service")

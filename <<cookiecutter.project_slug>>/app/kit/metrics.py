@@ -1,0 +1,130 @@
+"""Prometheus metrics: what is measured, and where the worker processes put their numbers."""
+
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server, values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_fastapi_instrumentator import Instrumentator
+
+from .environment import SettingsError
+from .server import ServerSettings
+
+log = structlog.get_logger()
+_MARKER = "metrics-of-one-service"
+_PROBES = "^/(livez|readyz|startupz|health)$"
+
+
+def install(app: FastAPI) -> None:
+    """Measure each request by route template, method and status; probes are not counted.
+
+    The app has a registry of its own, so that two apps of one process do not share numbers.
+    """
+    app.state.registry = CollectorRegistry()
+    instrumentator = Instrumentator(excluded_handlers=[_PROBES], registry=app.state.registry)
+    instrumentator.instrument(app)
+
+
+@asynccontextmanager
+async def open_metrics(app: FastAPI, server: ServerSettings) -> AsyncIterator[None]:
+    """Serve /metrics from a thread, unless a master does it for all workers or the port is 0."""
+    if server.metrics_port == 0 or values.ValueClass._multiprocess:  # noqa: SLF001 (no public way to ask)
+        yield
+        return
+    both = CollectorRegistry()
+    for registry in (REGISTRY, app.state.registry):
+        both.register(_Registry(registry))
+    httpd, thread = start_http_server(server.metrics_port, addr=server.host, registry=both)
+    try:
+        yield
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
+
+
+class _Registry(Collector):
+    """A registry as a collector of another one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        return self._registry.collect()
+
+
+class MetricsFolder:
+    """The folder of one master's metric files, locked for as long as one of its processes lives."""
+
+    def __init__(self, path: Path, lock: IO[bytes], *, temporary: bool) -> None:
+        self.path = path
+        self._lock, self._temporary = lock, temporary
+
+    @classmethod
+    def claim(cls, given: str | None, *, slug: str) -> "MetricsFolder":
+        """Take the given folder, or make a temporary one in memory, and empty it.
+
+        Raises `SettingsError` when the folder holds files that are not ours or another master
+        uses it. Folders that killed masters left behind are removed.
+        """
+        if given:
+            path = Path(given)
+            path.mkdir(parents=True, exist_ok=True)
+            return cls(path, _lock(path), temporary=False)
+        base = memory_folder()
+        _sweep(base, slug)
+        path = Path(tempfile.mkdtemp(prefix=f"{slug}-metrics-", dir=base))
+        return cls(path, _lock(path), temporary=True)
+
+    def release(self) -> None:
+        """Give the folder back; a temporary one is removed."""
+        if self._temporary:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+
+def _lock(path: Path) -> IO[bytes]:
+    marker = path / _MARKER
+    if not marker.exists() and any(path.iterdir()):
+        message = f"PROMETHEUS_MULTIPROC_DIR={path} holds other files: give it an empty folder."
+        raise SettingsError(message)
+    lock = marker.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        message = (
+            f"PROMETHEUS_MULTIPROC_DIR={path} is taken: give each service a folder of its own."
+        )
+        raise SettingsError(message) from None
+    for file in path.iterdir():
+        if file.name != _MARKER:
+            file.unlink()
+    return lock
+
+
+def _sweep(base: Path, slug: str) -> None:
+    for marker in base.glob(f"{slug}-metrics-*/{_MARKER}"):
+        try:
+            _lock(marker.parent).close()
+            shutil.rmtree(marker.parent)
+        except (SettingsError, OSError):
+            continue
+
+
+def memory_folder() -> Path:
+    """Return a folder in memory where there is one, else the temporary folder."""
+    shared = Path("/dev/shm")  # noqa: S108 (memory, where it exists)
+    if sys.platform == "linux" and os.access(shared, os.W_OK | os.X_OK):
+        return shared
+    return Path(tempfile.gettempdir())

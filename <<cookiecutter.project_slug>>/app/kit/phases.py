@@ -1,0 +1,81 @@
+"""The lifespan as named phases, each logged with its time and held to a deadline."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+import structlog
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+class PhaseOverrunError(Exception):
+    """A phase of the start-up took longer than it may; the traceback names the line it waits in."""
+
+
+class Phases:
+    """Opens resources in order; they close in reverse order when the stack does."""
+
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        *,
+        open_seconds: float,
+        close_seconds: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._stack = stack
+        self._open_seconds, self._close_seconds = open_seconds, close_seconds
+        self._open_by: float | None = None
+        self._close_by: float | None = None
+        self._clock = clock
+
+    async def open(
+        self, name: str, resource: AbstractAsyncContextManager[T], *, seconds: float | None = None
+    ) -> T:
+        """Enter `resource` within `seconds`, and within what is left of the start-up, or raise.
+
+        An error while it closes is logged and does not keep the others from closing.
+        """
+        started = self._clock()
+        if self._open_by is None:
+            self._open_by = started + self._open_seconds
+        left = max(self._open_by - started, 0)
+        limit = left if seconds is None else min(seconds, left)
+        deadline = asyncio.timeout(limit)
+        try:
+            async with deadline:
+                opened = await resource.__aenter__()
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            message = f"start-up phase {name} took longer than {limit:g} s"
+            raise PhaseOverrunError(message) from error
+        log.info("phase opened", phase=name, ms=self._ms(started))
+        self._stack.push_async_callback(self._close, name, resource)
+        return opened
+
+    async def _close(self, name: str, resource: AbstractAsyncContextManager[object]) -> None:
+        started = self._clock()
+        if self._close_by is None:
+            self._close_by = started + self._close_seconds
+        try:
+            async with asyncio.timeout(max(self._close_by - started, 0)):
+                await resource.__aexit__(None, None, None)
+        except Exception:
+            log.exception("phase failed to close", phase=name, ms=self._ms(started))
+        else:
+            log.info("phase closed", phase=name, ms=self._ms(started))
+
+    def _ms(self, started: float) -> float:
+        return round((self._clock() - started) * 1000, 1)
+
+
+@asynccontextmanager
+async def open_phases(*, open_seconds: float, close_seconds: float) -> AsyncIterator[Phases]:
+    """Give `Phases` that may take `open_seconds` to open all, and `close_seconds` to close all."""
+    async with AsyncExitStack() as stack:
+        yield Phases(stack, open_seconds=open_seconds, close_seconds=close_seconds)

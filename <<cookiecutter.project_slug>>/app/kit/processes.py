@@ -1,0 +1,43 @@
+"""Small questions to the operating system about parents and children."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(sig: signal.Signals, *, parent: int) -> None:
+    """Have the kernel send `sig` to this process when `parent` ends; only Linux can.
+
+    A parent that ended before the call would go unnoticed, so `sig` is then sent at once.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, sig)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), sig)
+
+
+def child_lives(pid: int) -> bool:
+    """Tell whether our child `pid` still runs; a dead one is reaped."""
+    try:
+        ended, _ = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return ended == 0
+
+
+def end_child(pid: int, *, patience_seconds: float) -> None:
+    """End our child `pid`: ask with SIGTERM, and kill it when it is still there after a while."""
+    if not child_lives(pid):
+        return
+    os.kill(pid, signal.SIGTERM)
+    give_up = time.monotonic() + patience_seconds
+    while child_lives(pid):
+        if time.monotonic() > give_up:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(0.01)

@@ -1,0 +1,178 @@
+"""Worker slots: a replaced worker goes on in the metric files of the one before it.
+
+prometheus_client names its files after process ids, so every recycled worker would leave files that
+each scrape reads again, for ever. A slot is a small number that no other living worker has: files
+and scrape time stay flat, and counters go on where the dead worker left them.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+from prometheus_client import multiprocess, values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict
+
+log = structlog.get_logger()
+# A new file of prometheus_client has this size, bytes.
+FILE_BYTES = 2**16
+
+
+class VolumeFullError(OSError):
+    """The volume of the metric files has no room for another one."""
+
+
+class ReservedDict(MmapedDict):
+    """A metric file whose pages exist before they are written.
+
+    A page that the volume cannot give would end the process with SIGBUS at the write. Here a file
+    that cannot be made raises `VolumeFullError`, and one that cannot grow drops the new series.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        if not read_mode:
+            _reserve(filename)
+        self._dropped: dict[str, tuple[float, float]] = {}
+        super().__init__(filename, read_mode)
+
+    def _init_value(self, key: str) -> None:
+        needed = self._used + len(key.encode()) + 32
+        capacity = self._capacity
+        while capacity < needed:
+            capacity *= 2
+        try:
+            _allocate(self._f.fileno(), capacity)
+        except OSError:
+            if not self._dropped:
+                log.exception("metrics volume is full, new series are dropped", file=self._fname)
+            self._dropped[key] = (0.0, 0.0)
+            return
+        super()._init_value(key)
+
+    def read_value(self, key: str) -> tuple[float, float]:
+        """Return value and timestamp of a series, which is made when it is new."""
+        if key not in self._positions and key not in self._dropped:
+            self._init_value(key)
+        if key in self._dropped:
+            return self._dropped[key]
+        found: tuple[float, float] = super().read_value(key)
+        return found
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None:
+        """Store a value; that of a dropped series is kept by this process alone."""
+        if key in self._dropped:
+            self._dropped[key] = (value, timestamp)
+        else:
+            super().write_value(key, value, timestamp)
+
+
+class SlotIdentity:
+    """Who writes the metric files of this process: a slot in a worker, a process id elsewhere."""
+
+    def __init__(self) -> None:
+        self._slot = ""
+        self._pid = 0
+
+    def take(self, slot: int, *, folder: Path) -> None:
+        """Be the worker of `slot` from now on; a damaged file of it is set aside."""
+        self._slot, self._pid = str(slot), os.getpid()
+        for file in folder.glob(f"*_{slot}.db"):
+            _set_aside_damaged(file)
+
+    def __call__(self) -> str:
+        """Name the files; what a worker forks writes under its own process id."""
+        pid = os.getpid()
+        return self._slot if pid == self._pid else f"p{pid}"
+
+
+class SafeCollector(multiprocess.MultiProcessCollector):
+    """Reads the metric files; one just created, just removed or damaged counts for nothing."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics of all processes added up."""
+        files = [file for file in sorted(Path(self._path).glob("*.db")) if _size(file)]
+        try:
+            return self._merge(files)
+        except Exception:  # noqa: BLE001 (whatever a damaged file makes of the reader)
+            return self._merge(file for file in files if _readable(file))
+
+    def _merge(self, files: Iterable[Path]) -> Iterable[Metric]:
+        merged: Iterable[Metric] = self.merge([str(file) for file in files], accumulate=True)
+        return merged
+
+
+def install(identity: SlotIdentity, folder: Path) -> None:
+    """Have prometheus_client write to `folder` from now on; before any metric is made."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    setattr(values, "MmapedDict", ReservedDict)  # noqa: B010 (the name is not exported)
+    values.ValueClass = values.MultiProcessValue(identity)
+
+
+def lowest_free(taken: Iterable[int]) -> int:
+    """Return the lowest slot that nobody has."""
+    used = set(taken)
+    return next(slot for slot in range(len(used) + 1) if slot not in used)
+
+
+def mark_dead(slot: int, *, folder: Path) -> None:
+    """Forget the live gauges of a worker that ended; its counters stay."""
+    multiprocess.mark_process_dead(slot, path=str(folder))
+
+
+def require_room(folder: Path, *, workers: int) -> None:
+    """Raise `VolumeFullError` when the volume cannot hold the first files of so many workers."""
+    # Counters, histograms, summaries and two kinds of gauge; twice the workers during a reload.
+    needed = 2 * workers * 5 * FILE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = (
+            f"the metrics volume {folder} has {free // 1024} KiB free and {workers} workers need"
+            f" {needed // 1024}: enlarge it or lower WEB_CONCURRENCY"
+        )
+        raise VolumeFullError(message)
+
+
+def _reserve(filename: str) -> None:
+    descriptor = os.open(filename, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            _allocate(descriptor, FILE_BYTES)
+    except OSError as error:
+        message = f"no room for the metric file {filename}: enlarge the volume"
+        raise VolumeFullError(message) from error
+    finally:
+        os.close(descriptor)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if sys.platform == "linux":
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, max(size, os.fstat(descriptor).st_size))
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _readable(file: Path) -> bool:
+    try:
+        for _ in MmapedDict.read_all_values_from_file(str(file)):
+            pass
+    except FileNotFoundError:
+        return False
+    except Exception:
+        log.exception("damaged metric file is not counted", file=str(file))
+        return False
+    return True
+
+
+def _set_aside_damaged(file: Path) -> None:
+    if _size(file) and not _readable(file):
+        file.rename(file.with_suffix(".damaged"))

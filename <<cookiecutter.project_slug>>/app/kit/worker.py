@@ -1,0 +1,228 @@
+"""The worker process: uvicorn under gunicorn, which drains in process and always leaves cleanly."""
+
+import asyncio
+import atexit
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from types import FrameType
+from typing import Any, ClassVar
+
+import structlog
+from fastapi import FastAPI
+from gunicorn.arbiter import Arbiter
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+from . import logs
+from .capacity import ShutdownPlan
+from .drain import Drain
+from .recycling import Recycling
+
+log = structlog.get_logger()
+# Between two signs of life; a blocked loop is noticed at most this much early.
+_HEARTBEAT_SECONDS = 0.5
+# A quick stop (Ctrl-C) gives requests this long.
+_QUICK_SECONDS = 1
+# A recycled worker leaves its idle connections after so long.
+_RECYCLE_SECONDS = 2
+# A phase that overruns its own deadline has this long to say so before the worker is ended.
+_START_GRACE_SECONDS = 0.5
+# Before a failing worker is replaced while others serve.
+_FAILED_START_PAUSE_SECONDS = 1
+# What threads that nobody can cancel are given at the very end.
+_THREADS_SECONDS = 1
+
+
+class DrainingServer(Server):
+    """A uvicorn server that leaves in two steps: it lets clients go, then it stops.
+
+    While it drains, readiness fails and each answer closes its connection. SIGTERM drains for its
+    full time, since new connections arrive until every proxy has heard; the port stays open.
+    A worker that is recycled or has lost its master closes the port at once.
+    """
+
+    def __init__(  # noqa: PLR0913 (what a server must know of its process)
+        self,
+        config: Config,
+        *,
+        drain: Drain,
+        plan: ShutdownPlan,
+        recycling: Recycling,
+        orphaned: Callable[[], bool],
+        ready: Callable[[], None],
+        start_seconds: float,
+    ) -> None:
+        super().__init__(config)
+        self._drain, self._plan = drain, plan
+        self._recycling, self._orphaned, self._ready = recycling, orphaned, ready
+        self._start_seconds = start_seconds
+        self._leave_at: float | None = None
+        self._closed = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the lifespan and the sockets, then say so; exit when that takes too long."""
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                await super().startup(sockets)
+        except TimeoutError:
+            log.error("start-up took too long", seconds=self._start_seconds)  # noqa: TRY400 (the next line has the stack)
+            await _cancel_lifespan()
+            sys.exit(STARTUP_FAILURE)
+        self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to leave; a second SIGTERM changes nothing, SIGINT and SIGQUIT cut it short.
+
+        uvicorn would note the signal and raise it again at the end, which skips every exit hook.
+        """
+        del frame
+        self._drain.begin()
+        if sig != signal.SIGTERM:
+            self.config.timeout_graceful_shutdown = _QUICK_SECONDS
+            self.should_exit = True
+        elif not self.started:
+            self.should_exit = True
+        elif self._leave_at is None:
+            self._leave_at = time.monotonic() + self._plan.drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; closing the servers has closed their sockets too, so they are not passed on."""
+        del sockets
+        await super().shutdown()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Decide ten times a second whether to go on."""
+        if await super().on_tick(counter):
+            return True
+        if not self._closed:
+            self._look_around()
+        if self._leave_at is None:
+            return False
+        gone = self._closed and not self.server_state.connections
+        return gone or time.monotonic() >= self._leave_at
+
+    def _look_around(self) -> None:
+        if self._orphaned():
+            log.error("master is gone, leaving")
+            self._leave_without_port(self._plan.drain)
+        elif self._leave_at is None and self._recycling.due(self.server_state.total_requests):
+            log.info("worker is recycled", requests=self.server_state.total_requests)
+            self._leave_without_port(min(self._plan.drain, _RECYCLE_SECONDS))
+
+    def _leave_without_port(self, seconds: float) -> None:
+        """Leave once every connection has had its last answer, at the latest in `seconds`."""
+        self._closed = True
+        self._drain.begin()
+        for server in self.servers:
+            server.close()
+        self._leave_at = time.monotonic() + seconds
+
+
+class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no types
+    """gunicorn's worker class of this service."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "uvloop",
+        "http": "httptools",
+        "lifespan": "on",
+        "server_header": False,
+        "access_log": False,
+        "limit_max_requests": None,
+        "callback_notify": None,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The base class ties uvicorn's loggers to gunicorn's handlers.
+        logs.pass_on("uvicorn.error", "uvicorn.access")
+
+    def init_signals(self) -> None:
+        """Have SIGABRT, gunicorn's answer to a loop that stands still, write every stack."""
+        super().init_signals()
+        faulthandler.enable(file=self.stacks, all_threads=True)
+
+    def run(self) -> None:
+        """Serve until told to leave.
+
+        A start-up that fails ends the whole service (gunicorn's rule for exit status 3) only as
+        long as no worker has ever been ready; afterwards the others go on and this one is replaced.
+        """
+        try:
+            super().run()
+        except SystemExit as leaving:
+            if leaving.code != Arbiter.WORKER_BOOT_ERROR or not self.master.served[0]:
+                raise
+            time.sleep(_FAILED_START_PAUSE_SECONDS)
+            sys.exit(1)
+
+    async def _serve(self) -> None:
+        app: FastAPI = self.wsgi
+        settings = app.state.settings.server
+        plan: ShutdownPlan = settings.shutdown
+        self.config.app = app
+        self.config.timeout_graceful_shutdown = plan.requests
+        self.config.ws_max_size = settings.max_body_bytes
+        server = DrainingServer(
+            self.config,
+            drain=app.state.drain,
+            plan=plan,
+            recycling=Recycling(settings.max_requests, self.master.turn),
+            orphaned=lambda: os.getppid() != self.ppid,
+            ready=self._ready,
+            start_seconds=settings.startup_seconds + _START_GRACE_SECONDS,
+        )
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
+        )
+        async with self._signs_of_life():
+            await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        _leave_for_certain()
+
+    def _ready(self) -> None:
+        self.master.served[0] = 1
+
+    @contextlib.asynccontextmanager
+    async def _signs_of_life(self) -> AsyncIterator[None]:
+        """Tell gunicorn that the loop turns, also while it drains and shuts down."""
+
+        async def beat() -> None:
+            while True:
+                self.notify()
+                await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+        heart = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            heart.cancel()
+
+
+async def _cancel_lifespan() -> None:
+    """Have uvicorn log where the lifespan waits: it logs the traceback of what ends it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others, timeout=_START_GRACE_SECONDS)
+
+
+def _leave_for_certain() -> None:
+    """Exit soon even when a thread of a plain `def` route is still at work; exit hooks run."""
+
+    def leave() -> None:
+        log.error("threads are still busy, leaving without them")
+        atexit._run_exitfuncs()  # noqa: SLF001 (there is no public way to run them before _exit)
+        os._exit(0)
+
+    timer = threading.Timer(_THREADS_SECONDS, leave)
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,77 @@
+"""The composition root: the one place that knows every part of the service.
+
+Nothing happens at import; gunicorn, the tests and the tools all call `create_app`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+import anyio.to_thread
+import structlog
+from fastapi import FastAPI
+
+from app import about
+from app.enabled import FEATURES
+from app.kit import edge, errors, health, logs, metrics, observe, openapi
+from app.kit.database import open_database, refuse_more_threads_than_pool
+from app.kit.drain import Drain
+from app.kit.phases import open_phases
+from app.kit.resources import Resources
+from app.kit.tasks import open_tasks
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application; `settings` default to the environment.
+
+    Raises `SettingsError` when the configuration makes no sense.
+    """
+    settings = settings or Settings.load()
+    server = settings.server
+    logs.configure(level=server.log_level, json=server.logs_json)
+    app = FastAPI(
+        title=about.NAME,
+        description=about.DESCRIPTION,
+        version=about.VERSION,
+        root_path=server.root_path,
+        max_body_size=server.max_body_bytes,
+        openapi_url="/openapi.json" if server.serves_docs else None,
+        lifespan=_lifespan,
+    )
+    app.state.settings = settings
+    app.state.drain = Drain()
+
+    health.install(app)
+    for feature in FEATURES:
+        routes = import_module(f"app.features.{feature}.routes")
+        app.include_router(routes.router, prefix="/api/v1")
+    errors.install(app)
+    openapi.install(app)
+    edge.install(app, server)
+    metrics.install(app)
+    observe.install(app, server)
+    refuse_more_threads_than_pool(app, settings.database, threads=server.threadpool_tokens)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open what every request shares, in the order of dependency; it closes in reverse."""
+    settings: Settings = app.state.settings
+    server = settings.server
+    plan = server.shutdown
+    anyio.to_thread.current_default_thread_limiter().total_tokens = server.threadpool_tokens
+    async with open_phases(open_seconds=server.startup_seconds, close_seconds=plan.close) as phases:
+        await phases.open("metrics", metrics.open_metrics(app, server))
+        app.state.resources = Resources(
+            database=await phases.open("database", open_database(settings.database)),
+            tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
+        )
+        await phases.open("health", health.open_health(app, settings.readiness, settings.database))
+        log.info("service ready")
+        yield
+        app.state.drain.begin()
+        log.info("service closing")

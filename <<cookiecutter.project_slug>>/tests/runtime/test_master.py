@@ -1,0 +1,219 @@
+"""The master: what it checks before it serves, its exporter, its log, its metric files."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.runtime.conftest import Start
+from tests.runtime.harness import Service, connected, eventually, lives, port_is_free
+
+COUNTED = 'http_requests_total{handler="/scenarios/pid",method="GET",status="2xx"}'
+
+
+def ask_often(service: Service, times: int) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: service.pid(), range(times)))
+
+
+def test_requests_of_all_workers_are_counted_exactly_once(service: Service) -> None:
+    ask_often(service, 200)
+    assert service.metrics()[COUNTED] == 200
+
+
+def test_metrics_are_served_on_their_own_port_alone(service: Service) -> None:
+    assert service.get("/metrics")[0] == 404
+    with connected(service.metrics_port) as connection:
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 404
+
+
+def test_probes_are_not_counted(service: Service) -> None:
+    for path in ("/livez", "/readyz", "/startupz", "/health"):
+        service.get(path)
+    assert not [name for name in service.metrics() if "livez" in name or "readyz" in name]
+
+
+def test_sighup_keeps_the_counters_and_one_exporter(service: Service) -> None:
+    ask_often(service, 50)
+    before, exporters = set(service.workers()), service.exporters()
+    service.process.send_signal(signal.SIGHUP)
+    eventually(lambda: len(service.events_so_far("service ready")) == 4, seconds=15)
+    eventually(lambda: not before & set(service.workers()), seconds=15)
+    ask_often(service, 50)
+    assert service.metrics()[COUNTED] == 100
+    assert service.exporters() == exporters
+    assert len(service.workers()) == 2
+
+
+def test_a_killed_exporter_is_replaced_and_the_counters_stay(service: Service) -> None:
+    ask_often(service, 20)
+    (exporter,) = service.exporters()
+    os.kill(exporter, signal.SIGKILL)
+    eventually(lambda: service.scraped().get(COUNTED) == 20, seconds=5)
+    assert len(service.exporters()) == 1
+    assert not lives(exporter)
+
+
+def test_a_busy_worker_delays_no_scrape(start: Start) -> None:
+    service = start(WEB_CONCURRENCY=1, WORKER_TIMEOUT_SECONDS=10)
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(service.get, "/scenarios/block?seconds=2")
+        time.sleep(0.3)
+        assert service.metrics()
+        assert not busy.done()
+
+
+def test_killed_workers_leave_no_further_metric_files(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "metrics"
+    service = start(PROMETHEUS_MULTIPROC_DIR=folder)
+    ask_often(service, 20)
+    files = {file.name for file in folder.glob("*.db")}
+    for round_ in range(1, 4):
+        for worker in service.workers():
+            os.kill(worker, signal.SIGKILL)
+        service.wait_ready(2 + 2 * round_)
+        ask_often(service, 20)
+    assert {file.name for file in folder.glob("*.db")} <= files | {
+        f"{kind}_{slot}.db" for kind in ("counter", "histogram", "summary") for slot in (0, 1)
+    }
+    assert service.metrics()[COUNTED] == 80
+
+
+@pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
+def test_an_occupied_port_is_one_sentence(start: Start, name: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        service = start(ready=False, **{name: port})
+        assert service.wait_end(seconds=15) == 1
+    (line,) = service.text.splitlines()[-1:]
+    assert line == (
+        f"error: 127.0.0.1 port {port} is in use by another process:"
+        f" set {name} to a free one or end that process."
+    )
+    assert "Traceback" not in service.text
+
+
+def test_a_required_database_that_is_down_is_one_sentence_before_the_first_worker(
+    start: Start, tmp_path: Path
+) -> None:
+    service = start(
+        ready=False,
+        DATABASE_REQUIRED="true",
+        DATABASE_URL=f"postgresql://nobody:hidden@/none?host={tmp_path}",
+    )
+    assert service.wait_end(seconds=10) == 1
+    assert "does not answer" in service.text.splitlines()[-1]
+    assert "hidden" not in service.text
+    assert "Traceback" not in service.text
+    assert not service.workers()
+
+
+def test_a_required_database_that_answers_lets_the_service_start(start: Start) -> None:
+    assert start(DATABASE_REQUIRED="true").answers()
+
+
+def test_settings_that_make_no_sense_are_one_sentence_each(start: Start) -> None:
+    service = start(ready=False, SHUTDOWN_SECONDS="soon", PORT=70000, METRICS_PORT=9000)
+    assert service.wait_end(seconds=10) == 1
+    lines = service.text.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: ") for line in lines)
+
+
+def test_every_line_of_master_and_workers_is_json(service: Service) -> None:
+    service.pid()
+    service.get("/nothing")
+    service.process.send_signal(signal.SIGTERM)
+    service.wait_end(seconds=10)
+    events = service.events()
+    pids = {event["pid"] for event in events}
+    assert len(pids) == 3
+    assert all(event["time"] and event["level"] for event in events)
+
+
+def test_a_metrics_folder_with_other_files_is_refused_and_left_alone(
+    start: Start, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    service = start(ready=False, PROMETHEUS_MULTIPROC_DIR=precious)
+    assert service.wait_end(seconds=10) == 1
+    assert "holds other files: give it an empty folder." in service.text
+    assert (precious / "thesis.txt").read_text() == "years of work"
+
+
+def test_two_masters_do_not_share_a_metrics_folder(start: Start, tmp_path: Path) -> None:
+    first = start(PROMETHEUS_MULTIPROC_DIR=tmp_path / "metrics")
+    ask_often(first, 5)
+    second = start(ready=False, PROMETHEUS_MULTIPROC_DIR=tmp_path / "metrics")
+    assert second.wait_end(seconds=10) == 1
+    assert "is taken: give each service a folder of its own." in second.text
+    assert first.metrics()[COUNTED] == 5
+
+
+def test_a_metrics_folder_is_emptied_at_the_start_and_a_temporary_one_removed_at_the_end(
+    start: Start, tmp_path: Path
+) -> None:
+    first = start(PROMETHEUS_MULTIPROC_DIR=tmp_path / "metrics")
+    ask_often(first, 5)
+    first.process.send_signal(signal.SIGINT)
+    first.wait_end(seconds=10)
+    second = start(PROMETHEUS_MULTIPROC_DIR=tmp_path / "metrics")
+    assert COUNTED not in second.metrics()
+    third = start()
+    folders = temporary_folders(third)
+    assert len(folders) == 1
+    third.process.send_signal(signal.SIGINT)
+    third.wait_end(seconds=10)
+    assert not any(folder.exists() for folder in folders)
+
+
+def temporary_folders(service: Service) -> list[Path]:
+    """Find the folders that the workers have metric files of."""
+    service.pid()
+    files = [file for pid in service.workers() for file in psutil.Process(pid).memory_maps()]
+    return list({Path(file.path).parent for file in files if file.path.endswith(".db")})
+
+
+def test_sigusr2_is_refused(service: Service) -> None:
+    service.process.send_signal(signal.SIGUSR2)
+    eventually(lambda: "SIGUSR2 is refused" in service.text)
+    assert len(service.exporters()) == 1
+    assert service.answers()
+
+
+def test_python_m_app_serve_runs_the_same(start: Start) -> None:
+    service = start([sys.executable, "-m", "app", "serve"])
+    assert len(service.workers()) == 2
+    assert len(service.exporters()) == 1
+    assert service.get("/readyz")[0] == 200
+    service.process.send_signal(signal.SIGTERM)
+    assert service.wait_end(seconds=10) == 0
+
+
+def test_the_reloading_server_serves_metrics_too(start: Start) -> None:
+    service = start([sys.executable, "-m", "app", "serve", "--reload"], ready=False)
+    eventually(service.answers, seconds=15)
+    service.get("/nothing")
+    assert any("http_requests_total" in name for name in service.metrics())
+    service.process.send_signal(signal.SIGTERM)
+    service.wait_end(seconds=10)
+    eventually(lambda: port_is_free(service.port))
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_the_service_listens_on_ipv6(start: Start) -> None:
+    service = start(HOST="::1")
+    with socket.create_connection(("::1", service.port)) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
