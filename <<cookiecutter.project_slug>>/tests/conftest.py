@@ -1,0 +1,105 @@
+"""One embedded PostgreSQL for the whole run, and services that use it."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from app.kit import migrations
+from app.kit.database import DatabaseSettings
+from app.main import create_app
+from app.settings import GROUPS, Settings
+from tools.postgres import open_postgres
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    names = {name for group in GROUPS for name in group.variables()} & os.environ.keys()
+    kept = {name: os.environ.pop(name) for name in names}
+    yield
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A server whose database `postgres` stays empty."""
+    with open_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_url(postgres_url: str) -> str:
+    """A database with the newest schema."""
+    url = _create_database(postgres_url, "migrated")
+    migrations.upgrade(DatabaseSettings(url=url))
+    return url
+
+
+@pytest.fixture
+def empty_url(postgres_url: str) -> str:
+    """A database without a schema, for one test alone."""
+    return _create_database(postgres_url, f"empty_{next(_numbers)}")
+
+
+@pytest.fixture
+def database_settings(migrated_url: str) -> Iterator[DatabaseSettings]:
+    """The migrated database; it is empty again afterwards."""
+    yield DatabaseSettings(url=migrated_url)
+    asyncio.run(_empty_tables(migrated_url))
+
+
+@pytest.fixture
+def app(database_settings: DatabaseSettings) -> FastAPI:
+    """The service, not yet started."""
+    return create_app(Settings(database=database_settings))
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """A client of the started service; a bug in it is an answer, as it is for others."""
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def events(client: TestClient) -> Iterator[list[EventDict]]:
+    """What the service logs while the test runs."""
+    with capture_logs() as entries:
+        yield entries
+
+
+def _create_database(url: str, name: str) -> str:
+    asyncio.run(_execute(url, f"CREATE DATABASE {name}"))
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def _empty_tables(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    names = await connection.fetch(
+        "SELECT tablename FROM pg_tables"
+        " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    )
+    if tables := ", ".join(row["tablename"] for row in names):
+        await connection.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+    await connection.close()

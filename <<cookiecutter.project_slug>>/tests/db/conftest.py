@@ -1,0 +1,69 @@
+"""A service of kit parts alone, with the routes of `notes`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from app.kit.database import Database, DatabaseSettings
+from app.main import create_app
+from app.settings import Settings
+from tests.support import notes
+
+
+@pytest.fixture
+def notes_url(empty_url: str) -> str:
+    """A database with the tables of `notes`."""
+
+    async def create() -> None:
+        connection = await asyncpg.connect(empty_url)
+        await connection.execute(notes.CREATE)
+        await connection.close()
+
+    asyncio.run(create())
+    return empty_url
+
+
+@pytest.fixture
+def notes_settings(notes_url: str) -> DatabaseSettings:
+    return DatabaseSettings(url=notes_url, pool_size=2, pool_timeout_seconds=0.2)
+
+
+@pytest.fixture
+async def service(notes_settings: DatabaseSettings) -> AsyncIterator[FastAPI]:
+    """The running service."""
+    app = create_app(Settings(database=notes_settings))
+    app.include_router(notes.router)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+def database(service: FastAPI) -> Database:
+    database: Database = service.state.resources.database
+    return database
+
+
+@pytest.fixture
+async def api(service: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(service, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+@pytest.fixture
+async def look(notes_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection that sees what others have committed."""
+    connection = await asyncpg.connect(notes_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_notes() -> Iterator[None]:
+    notes.held = notes.Held()
+    notes.counted.clear()
+    return

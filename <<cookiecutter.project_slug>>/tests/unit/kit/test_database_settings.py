@@ -1,0 +1,122 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from pydantic import ValidationError
+
+from app.kit.database import (
+    DatabaseSettings,
+    ReadSessionDep,
+    SessionDep,
+    refuse_more_threads_than_pool,
+)
+from app.kit.environment import SettingsError, read
+
+SECRET = "hunter2"
+
+
+def test_the_separate_settings_name_the_same_database_as_a_url() -> None:
+    parts = DatabaseSettings(host="db", port=6432, user="app", password=SECRET, name="shop")
+    whole = DatabaseSettings(url=f"postgresql://app:{SECRET}@db:6432/shop")
+    assert parts.connect_arguments == whole.connect_arguments
+
+
+def test_a_password_file_is_read_for_each_connection(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{SECRET}\n")
+    password = DatabaseSettings(password_file=file).connect_arguments["password"]
+    assert password() == SECRET
+    file.write_text("rotated")
+    assert password() == "rotated"
+
+
+def test_a_url_without_a_password_takes_it_from_elsewhere(tmp_path: Path) -> None:
+    settings = DatabaseSettings(url="postgresql://app@db/shop", password=SECRET)
+    assert settings.connect_arguments["password"] == SECRET
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"url": "postgresql://db/shop", "host": "other"}, "DATABASE_HOST say the same"),
+        ({"url": "postgresql://a:b@db/shop", "password": SECRET}, "a password already"),
+        ({"password": SECRET, "password_file": "/etc/hostname"}, "not both"),
+        ({"password_file": "/nowhere/password"}, "/nowhere/password cannot be read"),
+        ({"url": f"postgresql://app:{SECRET}@db:x/shop"}, "DATABASE_URL: it is not of the form"),
+        ({"url": "postgresql://db/shop?sslmode=require&sslrootcert=/no/ca"}, "/no/ca cannot"),
+        ({"pool_size": 0}, "greater than or equal to 1"),
+        ({"pool_timeout_seconds": 0}, "greater than 0"),
+    ],
+)
+def test_nonsense_is_refused_in_a_sentence_without_secrets(
+    given: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValidationError, match=reason) as refusal:
+        DatabaseSettings(**given)
+    assert SECRET not in str(refusal.value)
+
+
+def test_the_environment_is_refused_without_secrets_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://app:{SECRET}@{SECRET}@db/shop")
+    with pytest.raises(SettingsError, match="^DATABASE_URL: it is not of the form") as refusal:
+        read(DatabaseSettings)
+    assert SECRET not in str(refusal.value)
+
+
+def test_printing_settings_shows_no_secret() -> None:
+    url = DatabaseSettings(url=f"postgresql://app:{SECRET}@db/shop")
+    parts = DatabaseSettings(password=SECRET)
+    assert url.connect_arguments["password"] == SECRET
+    assert SECRET not in f"{url!r} {url} {parts!r} {parts} {url.model_dump()} {url.address!r}"
+
+
+def test_the_server_is_told_who_asks_and_for_how_long() -> None:
+    settings = DatabaseSettings(url="postgresql://db/shop?application_name=till")
+    arguments = settings.model_copy(update={"statement_timeout_ms": 700}).connect_arguments
+    assert arguments["server_settings"]["application_name"] == "till"
+    assert arguments["server_settings"]["statement_timeout"] == "700"
+    assert arguments["command_timeout"] == pytest.approx(1.7)
+
+
+def test_pgbouncer_gets_no_parameter_that_it_refuses() -> None:
+    arguments = DatabaseSettings(pgbouncer=True).connect_arguments
+    assert list(arguments["server_settings"]) == ["application_name"]
+    assert arguments["statement_cache_size"] == 0
+
+
+def sync_route(session: SessionDep) -> None: ...
+
+
+async def async_route(session: ReadSessionDep) -> None: ...
+
+
+async def async_route_without_session() -> None: ...
+
+
+def sync_route_without_session() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "threads", "refused"),
+    [
+        (sync_route, 6, True),
+        (sync_route, 5, False),
+        (async_route, 6, False),
+        (async_route_without_session, 6, False),
+        (sync_route_without_session, 6, False),
+    ],
+)
+def test_more_threads_than_the_pool_serves_are_refused_when_they_use_the_database(
+    endpoint: Any, threads: int, refused: bool
+) -> None:
+    router = APIRouter(prefix="/nested")
+    router.add_api_route("/route", endpoint)
+    app = FastAPI()
+    app.include_router(router, prefix="/api")
+    settings = DatabaseSettings(pool_size=3, max_overflow=2)
+    if not refused:
+        refuse_more_threads_than_pool(app, settings, threads=threads)
+        return
+    with pytest.raises(SettingsError, match=r"/api/nested/route .* lower it to 5"):
+        refuse_more_threads_than_pool(app, settings, threads=threads)
