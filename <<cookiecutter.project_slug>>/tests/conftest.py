@@ -15,6 +15,7 @@ from structlog.typing import EventDict
 
 from app.kit import migrations
 from app.kit.database import DatabaseSettings
+from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import GROUPS, Settings
 from tools.postgres import open_postgres
@@ -66,7 +67,7 @@ def database_settings(migrated_url: str) -> Iterator[DatabaseSettings]:
 @pytest.fixture
 def app(database_settings: DatabaseSettings) -> FastAPI:
     """The service, not yet started."""
-    return create_app(Settings(database=database_settings))
+    return create_app(service_settings(database_settings))
 
 
 @pytest.fixture
@@ -81,6 +82,11 @@ def events(client: TestClient) -> Iterator[list[EventDict]]:
     """What the service logs while the test runs."""
     with capture_logs() as entries:
         yield entries
+
+
+def service_settings(database: DatabaseSettings) -> Settings:
+    """Settings of a service that serves no metrics port: several run at once."""
+    return Settings(server=ServerSettings(metrics_port=0), database=database)
 
 
 def _create_database(url: str, name: str) -> str:

@@ -98,11 +98,11 @@ def run_environment(settings: DatabaseSettings, metadata: MetaData) -> None:
     asyncio.run(_run_locked(settings, metadata))
 
 
-def config_for(settings: DatabaseSettings, folder: Path = FOLDER) -> Config:
+def config_for(settings: DatabaseSettings) -> Config:
     """Return alembic's configuration without its file."""
     config = Config(attributes={"settings": settings})
     # The file format of alembic gives % a meaning.
-    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     return config
 
 

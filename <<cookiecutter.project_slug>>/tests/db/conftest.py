@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.kit.database import Database, DatabaseSettings
+from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
 from tests.support import notes
@@ -35,7 +36,7 @@ def notes_settings(notes_url: str) -> DatabaseSettings:
 @pytest.fixture
 async def service(notes_settings: DatabaseSettings) -> AsyncIterator[FastAPI]:
     """The running service."""
-    app = create_app(Settings(database=notes_settings))
+    app = create_app(Settings(server=ServerSettings(metrics_port=0), database=notes_settings))
     app.include_router(notes.router)
     async with app.router.lifespan_context(app):
         yield app

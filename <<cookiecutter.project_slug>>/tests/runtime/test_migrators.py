@@ -1,0 +1,41 @@
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+from app.kit.database import DatabaseSettings
+from app.kit.migrations import FOLDER, applied_versions
+from tests.support import revisions
+
+PROGRAM = """
+import sys
+from pathlib import Path
+
+from app.kit import migrations
+from app.kit.database import DatabaseSettings
+
+migrations.FOLDER = Path(sys.argv[2])
+migrations.upgrade(DatabaseSettings(url=sys.argv[1]))
+"""
+
+
+def test_of_four_migrators_at_once_one_applies(tmp_path: Path, empty_url: str) -> None:
+    # Without the lock, two would create the same table, and the index would wait for ever.
+    folder = revisions.write(tmp_path)
+    slow = 'op.execute("CREATE TABLE ta3 AS SELECT pg_sleep(0.3)::text")'
+    revisions.add(folder, "a3", "a2", slow)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, empty_url, str(folder)],
+            cwd=FOLDER.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    outputs = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0] * 4, outputs
+    applied = [output.count("migration applied") for output in outputs]
+    assert sorted(applied) == [0, 0, 0, 3]
+    assert asyncio.run(applied_versions(DatabaseSettings(url=empty_url))) == {"a3"}
