@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 
 import anyio.to_thread
-import structlog
 from fastapi import FastAPI
 
 from app import about
@@ -20,8 +19,6 @@ from app.kit.phases import open_phases
 from app.kit.resources import Resources
 from app.kit.tasks import open_tasks
 from app.settings import Settings
-
-log = structlog.get_logger()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -71,7 +68,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
         )
         await phases.open("health", health.open_health(app, settings.readiness, settings.database))
-        log.info("service ready")
         yield
+        # Not every server drains before it stops: uvicorn alone does not.
         app.state.drain.begin()
-        log.info("service closing")

@@ -18,6 +18,7 @@ from typing import IO
 import structlog
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
+from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
@@ -33,6 +34,26 @@ from .server import ServerSettings
 log = structlog.get_logger()
 
 
+class History:
+    """Two notes that all processes share: whether a worker ever served, or ever failed to start."""
+
+    def __init__(self) -> None:
+        self._notes = mmap.mmap(-1, 2)
+
+    def served(self) -> None:
+        """Note that a worker is ready."""
+        self._notes[0] = 1
+
+    def failed(self) -> None:
+        """Note that a worker could not start."""
+        self._notes[1] = 1
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether workers have failed to start and none ever did."""
+        return bool(self._notes[1]) and not self._notes[0]
+
+
 @dataclass
 class Master:
     """What one master owns, from `on_starting` to `on_exit`."""
@@ -41,8 +62,7 @@ class Master:
     exporter: exporter.Exporter | None
     identity: slots.SlotIdentity = field(default_factory=slots.SlotIdentity)
     turn: Turn = field(default_factory=Turn)
-    # One byte that all processes share: whether any worker ever was ready.
-    served: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
+    history: History = field(default_factory=History)
 
 
 class JsonLogger(Logger):  # type: ignore[misc]  # the package has no types
@@ -83,6 +103,9 @@ class Hooks:
         manage_workers = arbiter.manage_workers
 
         def manage_all() -> None:
+            if arbiter.service.history.hopeless:
+                reason = "no worker could start; the log says why"
+                raise HaltServer(reason, Arbiter.WORKER_BOOT_ERROR)
             _ensure_exporter(arbiter)
             manage_workers()
 

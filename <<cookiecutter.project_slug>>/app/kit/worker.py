@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import structlog
 from fastapi import FastAPI
-from gunicorn.arbiter import Arbiter
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
@@ -35,7 +34,7 @@ _QUICK_SECONDS = 1
 _RECYCLE_SECONDS = 2
 # A phase that overruns its own deadline has this long to say so before the worker is ended.
 _START_GRACE_SECONDS = 0.5
-# Before a failing worker is replaced while others serve.
+# Before a worker that could not start is replaced.
 _FAILED_START_PAUSE_SECONDS = 1
 # What threads that nobody can cancel are given at the very end.
 _THREADS_SECONDS = 1
@@ -152,14 +151,16 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
     def run(self) -> None:
         """Serve until told to leave.
 
-        A start-up that fails ends the whole service (gunicorn's rule for exit status 3) only as
-        long as no worker has ever been ready; afterwards the others go on and this one is replaced.
+        gunicorn stops every worker when one exits with status 3, at any time, and fails itself when
+        two do. So a start-up that fails exits with 1 and leaves a note; the master stops the
+        service only as long as no worker has ever been ready.
         """
         try:
             super().run()
         except SystemExit as leaving:
-            if leaving.code != Arbiter.WORKER_BOOT_ERROR or not self.master.served[0]:
+            if leaving.code != STARTUP_FAILURE:
                 raise
+            self.master.history.failed()
             time.sleep(_FAILED_START_PAUSE_SECONDS)
             sys.exit(1)
 
@@ -185,11 +186,12 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
         async with self._signs_of_life():
             await server.serve(sockets=self.sockets)
         if not server.started:
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+            sys.exit(STARTUP_FAILURE)
         _leave_for_certain()
 
     def _ready(self) -> None:
-        self.master.served[0] = 1
+        self.master.history.served()
+        log.info("service ready", slot=self.slot)
 
     @contextlib.asynccontextmanager
     async def _signs_of_life(self) -> AsyncIterator[None]:

@@ -67,8 +67,7 @@ def test_a_start_that_waits_too_long_logs_the_line_and_stops_the_service(
     service = start(ready=False, SCENARIO_FILE=order, STARTUP_SECONDS=1)
     assert service.wait_end(seconds=15) == 3
     assert service.events("start-up took too long")
-    stacks = [event.get("exception", "") for event in service.events()]
-    assert any("scenarios.py" in stack and "in lifespan" in stack for stack in stacks)
+    assert 'scenarios.py\\", line' in service.text
 
 
 def test_a_worker_that_fails_to_start_later_leaves_the_others_alone(
