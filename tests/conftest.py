@@ -1,0 +1,31 @@
+"""One clean copy of the template and one bake of each combination serve all tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import baking
+
+COMBINATIONS = [(example, ci) for example in ("shop", "none") for ci in ("github", "gitlab")]
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a fresh clone has it."""
+    return baking.clone(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def baked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Every combination, in folders with a space in their paths."""
+    folder = tmp_path_factory.mktemp("my services")
+    return {
+        (example, ci): baking.bake(source, folder / f"{example} {ci}", example=example, ci=ci)
+        for example, ci in COMBINATIONS
+    }
+
+
+@pytest.fixture(params=COMBINATIONS, ids="-".join)
+def combination(request: pytest.FixtureRequest, baked: dict[tuple[str, str], Path]) -> Path:
+    """Each combination in turn."""
+    return baked[request.param]

@@ -1,0 +1,162 @@
+"""What a bake holds: everything that was chosen and nothing else, always the same."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import baking
+
+LEFTOVER = re.compile(r"cookiecutter[.\[]|<%|%>|<<|# <#|#>")
+
+
+def test_nothing_is_left_unrendered_and_nothing_is_empty(combination: Path) -> None:
+    for path in combination.rglob("*"):
+        assert not path.is_symlink(), path
+        if path.is_dir():
+            assert any(path.iterdir()), f"{path} is empty"
+        else:
+            found = LEFTOVER.search(path.read_text(encoding="utf-8"))
+            assert not found, f"{path} holds {found}"
+            assert path.stat().st_size, f"{path} is empty"
+
+
+def test_only_the_chosen_pipeline_and_example_are_there(
+    baked: dict[tuple[str, str], Path],
+) -> None:
+    for (example, ci), service in baked.items():
+        assert (service / ".github").exists() == (ci == "github")
+        assert (service / ".gitlab-ci.yml").exists() == (ci == "gitlab")
+        assert (service / "app/features/shop").exists() == (example == "shop")
+        source_files = [path.read_text(encoding="utf-8") for path in baking.walk(service / "app")]
+        named = any(re.search(r'features\.shop|"shop"', text) for text in source_files)
+        assert named == (example == "shop")
+
+
+def test_the_defaults_are_the_shop_on_github(
+    source: Path, tmp_path: Path, baked: dict[tuple[str, str], Path]
+) -> None:
+    assert baking.files(baking.bake(source, tmp_path)) == baking.files(baked["shop", "github"])
+
+
+def test_two_bakes_hold_the_same_bytes(
+    source: Path, tmp_path: Path, baked: dict[tuple[str, str], Path]
+) -> None:
+    for (example, ci), service in baked.items():
+        again = baking.bake(source, tmp_path / f"{example}-{ci}", example=example, ci=ci)
+        assert baking.files(again) == baking.files(service)
+
+
+def test_a_used_work_tree_bakes_what_a_fresh_clone_does(
+    source: Path, tmp_path: Path, baked: dict[tuple[str, str], Path]
+) -> None:
+    used = tmp_path / "used"
+    shutil.copytree(source, used)
+    for folder in (used / baking.SERVICE, used / baking.SERVICE / "app", used / "hooks"):
+        litter(folder)
+    assert baking.files(baking.bake(used, tmp_path / "out")) == baking.files(
+        baked["shop", "github"]
+    )
+
+
+def litter(folder: Path) -> None:
+    """Leave behind what a day's work leaves, with text that is no template."""
+    text = "x = 1 << 3\n# <% nonsense\n"
+    names = [
+        ".venv/bin/activate",
+        ".mypy_cache/3.11/a.json",
+        ".pytest_cache/v/cache",
+        ".ruff_cache/0.1/a",
+        ".import_linter_cache/a",
+        ".hypothesis/examples/a",
+        "__pycache__/main.cpython-311.pyc",
+        "htmlcov/index.html",
+        ".coverage",
+        ".coverage.test.host.1",
+        ".env",
+        ".main.py.swp",
+        ".idea/a.xml",
+        ".vscode/a.json",
+        ".DS_Store",
+        "deep/er/__pycache__/a.pyc",
+    ]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+
+
+def test_everything_git_ignores_in_a_service_is_copied_unrendered_and_removed(
+    source: Path, baked: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    service = tmp_path / "service"
+    shutil.copytree(baked["shop", "github"], service)
+    litter(service)
+    baking.run("git", "init", "--quiet", cwd=service)
+    seen = baking.run("git", "ls-files", "--others", "--exclude-standard", cwd=service)
+    assert set(seen.split()) == set(baking.files(baked["shop", "github"]))
+
+
+def bare(source: Path, folder: Path) -> Path:
+    """Return a bare repository with the template in it."""
+    work = folder / "work"
+    shutil.copytree(source, work)
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    baking.run(*git, "init", "--quiet", cwd=work)
+    baking.run(*git, "add", "--all", cwd=work)
+    baking.run(*git, "commit", "--quiet", "--message", "template", cwd=work)
+    baking.run("git", "clone", "--quiet", "--bare", work, folder / "template.git", cwd=folder)
+    return folder / "template.git"
+
+
+@pytest.mark.parametrize("scheme", ["file://", "git+file://"])
+def test_it_bakes_from_a_git_url_and_again_with_replay(
+    scheme: str, source: Path, tmp_path: Path, baked: dict[tuple[str, str], Path]
+) -> None:
+    address = f"{scheme}{bare(source, tmp_path)}"
+    home = baking.environment(HOME=str(tmp_path))
+    command = [sys.executable, "-m", "cookiecutter", address]
+    baking.run(*command, "--no-input", "--output-dir", "first", "ci=gitlab", cwd=tmp_path, env=home)
+    again = [*command, "--replay", "--output-dir", "second"]
+    baking.run(*again, cwd=tmp_path, env=home, typed="y\n")  # yes, download it anew
+    for folder in ("first", "second"):
+        service = tmp_path / folder / "board-games"
+        assert baking.files(service) == baking.files(baked["shop", "gitlab"])
+
+
+def test_a_path_that_the_hook_names_and_the_template_lacks_fails_the_bake(
+    source: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(source, broken)
+    (broken / baking.SERVICE / ".gitlab-ci.yml").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "cookiecutter", broken, "--no-input", "--output-dir", "out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "error: the template lacks .gitlab-ci.yml, listed for ci=gitlab" in done.stderr
+    assert not any((tmp_path / "out").glob("*"))
+
+
+def test_hooks_need_nothing_but_python(source: Path) -> None:
+    for hook in (source / "hooks").iterdir():
+        imported = re.findall(r"^(?:import|from) (\w+)", hook.read_text(), re.MULTILINE)
+        assert set(imported) <= sys.stdlib_module_names
+        assert not {"subprocess", "socket", "urllib"} & set(imported)
+
+
+def test_the_answers_a_bake_was_made_with_can_be_replayed_from_its_own_file(
+    source: Path, tmp_path: Path
+) -> None:
+    home = baking.environment(HOME=str(tmp_path))
+    command = [sys.executable, "-m", "cookiecutter", str(source), "--output-dir"]
+    baking.run(*command, "a", "--no-input", "project_name=Café & Co", cwd=tmp_path, env=home)
+    baking.run(*command, "b", "--replay", cwd=tmp_path, env=home)
+    assert baking.files(tmp_path / "a") == baking.files(tmp_path / "b")
