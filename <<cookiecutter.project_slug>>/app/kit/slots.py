@@ -19,6 +19,8 @@ from prometheus_client.mmap_dict import MmapedDict
 log = structlog.get_logger()
 # A new file of prometheus_client has this size, bytes.
 FILE_BYTES = 2**16
+# How many of them are used, and padding.
+_HEADER_BYTES = 8
 
 
 class VolumeFullError(OSError):
@@ -44,7 +46,8 @@ class ReservedDict(MmapedDict):
         while capacity < needed:
             capacity *= 2
         try:
-            _allocate(self._f.fileno(), capacity)
+            if capacity > self._capacity:
+                _allocate(self._f.fileno(), capacity)
         except OSError:
             if not self._dropped:
                 log.exception("metrics volume is full, new series are dropped", file=self._fname)
@@ -54,19 +57,24 @@ class ReservedDict(MmapedDict):
 
     def read_value(self, key: str) -> tuple[float, float]:
         """Return value and timestamp of a series, which is made when it is new."""
-        if key not in self._positions and key not in self._dropped:
-            self._init_value(key)
-        if key in self._dropped:
+        if self._dropped_now(key):
             return self._dropped[key]
         found: tuple[float, float] = super().read_value(key)
         return found
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
         """Store a value; that of a dropped series is kept by this process alone."""
-        if key in self._dropped:
+        if self._dropped_now(key):
             self._dropped[key] = (value, timestamp)
         else:
             super().write_value(key, value, timestamp)
+
+    def _dropped_now(self, key: str) -> bool:
+        if key in self._positions:
+            return False
+        if key not in self._dropped:
+            self._init_value(key)
+        return key in self._dropped
 
 
 class SlotIdentity:
@@ -163,6 +171,11 @@ def _size(file: Path) -> int:
 
 def _readable(file: Path) -> bool:
     try:
+        with file.open("rb") as content:
+            used = int.from_bytes(content.read(4), sys.byteorder, signed=True)
+        if used and not _HEADER_BYTES <= used <= _size(file):
+            log.error("damaged metric file is not counted", file=str(file), used=used)
+            return False
         for _ in MmapedDict.read_all_values_from_file(str(file)):
             pass
     except FileNotFoundError:

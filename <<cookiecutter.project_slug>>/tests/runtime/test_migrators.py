@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from app.kit.database import DatabaseSettings
 from app.kit.migrations import FOLDER, applied_versions
 from tests.support import revisions
@@ -38,4 +40,4 @@ def test_of_four_migrators_at_once_one_applies(tmp_path: Path, empty_url: str) -
     assert [process.returncode for process in started] == [0] * 4, outputs
     applied = [output.count("migration applied") for output in outputs]
     assert sorted(applied) == [0, 0, 0, 3]
-    assert asyncio.run(applied_versions(DatabaseSettings(url=empty_url))) == {"a3"}
+    assert asyncio.run(applied_versions(DatabaseSettings(url=SecretStr(empty_url)))) == {"a3"}
