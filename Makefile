@@ -5,7 +5,7 @@ VENV_PYTHON = "$(VENV)/bin/python"
 SERVICE = <<cookiecutter.project_slug>>
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types lock
+.PHONY: help setup tools demo test lint types lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -21,11 +21,15 @@ setup: ## Install what requirements-dev.txt pins; nothing to do when it is insta
 	  cp "$(SERVICE)/requirements-dev.txt" "$(VENV)/installed-requirements.txt" && \
 	  cp requirements-dev.txt "$(VENV)/template-requirements.txt"; }
 
+tools: setup ## Install the checkers of pipelines that the tests call (needs Go and npm)
+	GOBIN="$(VENV)/bin" go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+	npm install --no-audit --no-fund --prefix "$(VENV)" gitlab-ci-local@4.66.1
+
 demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it real requests
 	@$(VENV_PYTHON) tools/demo.py
 
 test: setup ## Every test of the template, with each combination's own checks
-	@$(VENV_PYTHON) -m pytest
+	@$(VENV_PYTHON) -m pytest --verbose
 
 lint: setup ## Style and format of everything, and the service's borders between layers
 	@$(VENV_PYTHON) -m ruff check .

@@ -79,6 +79,7 @@ def bake_or_error(source: Path, folder: Path, answers: dict[str, str]) -> list[s
             *(sys.executable, "-m", "cookiecutter", source, "--output-dir", folder / "out"),
             *("--replay-file", replay),
         ],
+        env=baking.environment(TMPDIR=str(folder)),
         capture_output=True,
         text=True,
         check=False,

@@ -23,7 +23,6 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import httpx2
-from cookiecutter.main import cookiecutter
 from websockets.sync.client import connect
 
 TEMPLATE = Path(__file__).resolve().parents[1]
@@ -86,7 +85,6 @@ def serving(service: Path, environment: dict[str, str], log: Path) -> Iterator[N
         wait_until_ready(process, f"http://127.0.0.1:{environment['PORT']}/readyz", log)
         yield
     finally:
-        say("Stopping")
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
@@ -154,14 +152,26 @@ def send_all(requests: list[dict[str, Any]], port: int) -> int:
     return failed
 
 
+def scaffold(folder: Path) -> Path:
+    """Return a new service made from the defaults."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "cookiecutter", TEMPLATE, "--output-dir", folder / "services"),
+            *("--no-input", "--default-config"),
+        ],
+        # cookiecutter leaves its rendered hooks in the temporary folder.
+        env=os.environ | {"TMPDIR": str(folder)},
+        check=True,
+    )
+    return next((folder / "services").iterdir())
+
+
 def demonstrate(requests: list[dict[str, Any]]) -> int:
     """Do it all and return how many answers were not as expected."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
         say("Scaffolding a service from the defaults")
-        service = Path(
-            cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=folder)
-        )
+        service = scaffold(folder)
         say("Starting the embedded PostgreSQL")
         postgres = module(service / "tools" / "postgres.py")
         url = stack.enter_context(postgres.open_postgres())
@@ -179,6 +189,7 @@ def demonstrate(requests: list[dict[str, Any]]) -> int:
         )
         say(f"Starting gunicorn with {WORKERS} workers")
         stack.enter_context(serving(service, environment, folder / "log"))
+        stack.callback(say, "Stopping")
         failed = send_all(requests, port)
         say(f"\n  API docs  http://127.0.0.1:{port}/docs")
         say(f"  health    http://127.0.0.1:{port}/health")

@@ -1,0 +1,76 @@
+"""Each combination passes the checks that it brings along."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import baking, machine
+
+
+def test_each_combination_passes_its_own_lint_types_and_tests(combination: Path) -> None:
+    baking.make("setup", "lint", "types", "test", cwd=combination)
+
+
+def test_the_default_service_passes_its_runtime_tests_and_reaches_its_coverage(
+    baked: dict[tuple[str, str], Path],
+) -> None:
+    # After `make test` of the test above: the coverage is that of both.
+    service = baked["shop", "github"]
+    if not list(service.glob(".coverage.test*")):
+        baking.make("test", cwd=service)
+    baking.make("test-runtime", cwd=service, minutes=9)
+
+
+def without_example(service: Path, folder: Path) -> Path:
+    """Copy `service` and delete its example as the README tells people to."""
+    copy = shutil.copytree(service, folder / "service", ignore=shutil.ignore_patterns(".coverage*"))
+    for path in ("app/features/shop", "tests/api/shop", "tests/db/shop", "tests/unit/shop"):
+        shutil.rmtree(copy / path)
+    (copy / "migrations/versions/0001_games.py").unlink()
+    for folder_left in ("tests/api",):
+        if not any((copy / folder_left).iterdir()):
+            (copy / folder_left).rmdir()
+    enabled = copy / "app/enabled.py"
+    enabled.write_text(enabled.read_text().replace('    "shop",\n', ""))
+    return copy
+
+
+def test_a_service_whose_example_was_deleted_by_hand_is_the_one_baked_without(
+    baked: dict[tuple[str, str], Path], source: Path, tmp_path: Path
+) -> None:
+    # The one baked without passes its checks above, so this one does.
+    fresh = baking.bake(source, tmp_path / "shop")
+    by_hand = without_example(fresh, tmp_path)
+    fresh_none = baking.bake(source, tmp_path / "none", example="none")
+    assert baking.files(by_hand) == baking.files(fresh_none)
+
+
+def test_python_313_sets_a_service_up_and_passes_its_tests(source: Path, tmp_path: Path) -> None:
+    python = machine.find_python("3.13")
+    service = baking.bake(source, tmp_path, ci="gitlab")
+    output = baking.make("setup", f"PYTHON={python}", cwd=service, venv=".venv", minutes=9)
+    assert "Installing into .venv" in output
+    assert "Installing" not in baking.make("setup", cwd=service, venv=".venv")
+    assert "3.13" in baking.run(service / ".venv/bin/python", "-V", cwd=service)
+    baking.make("lint", "types", "test", cwd=service, venv=".venv")
+
+
+def test_an_old_python_is_refused_with_one_sentence(source: Path, tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    service = baking.bake(source, tmp_path / "out")
+    with pytest.raises(AssertionError, match=r"error: Python 3\.11 or newer is needed"):
+        baking.make("setup", f"PYTHON={old}", cwd=service, venv=".venv")
+    assert not (service / ".venv").exists()
+
+
+def test_a_user_who_is_not_root_passes_the_tests(source: Path) -> None:
+    with machine.stranger() as user:
+        service = baking.bake(source, user.home, ci="gitlab")
+        venv = machine.borrowed_venv(user.home / "venv", sys.prefix)
+        shutil.copy(service / "requirements-dev.txt", venv / "installed-requirements.txt")
+        user.own_everything()
+        user.run("make", f"VENV={venv}", "test", cwd=service)

@@ -1,0 +1,115 @@
+"""`make demo` shows a working service, notices a wrong answer, and leaves nothing behind."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import baking
+
+DEMO = baking.TEMPLATE / "tools" / "demo.py"
+EXPECTATIONS = baking.TEMPLATE / "tools" / "demo.toml"
+SECONDS = 120
+
+
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The temporary folder of one demonstration; nothing may run in it or stay in it."""
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    assert not [path for path in folder.iterdir() if not path.name.startswith("embedded-")]
+    assert not running(folder)
+    baking.run("rm", "-r", folder, cwd=folder.parent)
+
+
+def running(folder: Path) -> list[str]:
+    """Return the commands of the processes that work in `folder` or name it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in " ".join([process.cwd(), *process.cmdline()]):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def demonstrate(temporary: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(DEMO), *map(str, arguments)],
+        env=baking.environment(CI="true", TMPDIR=str(temporary)),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def ports(output: str) -> set[int]:
+    return {int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)/", output)}
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_it_ends_well_in_ci_and_leaves_no_port(temporary: Path) -> None:
+    done = demonstrate(temporary)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("\n  ok ") == EXPECTATIONS.read_text().count("[[request]]")
+    assert "FAIL" not in done.stdout
+    assert len(ports(done.stdout)) == 2
+    assert not any(map(is_open, ports(done.stdout)))
+
+
+def test_a_falsified_expectation_makes_it_fail(temporary: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(EXPECTATIONS.read_text().replace("There is no game", "There is a game"))
+    done = demonstrate(temporary, wrong)
+    assert done.returncode == 1
+    assert done.stdout.count("\n  FAIL ") == 1
+    assert "error: 1 answers were not as expected" in done.stderr
+    assert not any(map(is_open, ports(done.stdout)))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_it_serves_until_it_is_told_to_stop_beside_another_on_its_ports(
+    temporary: Path, how: signal.Signals
+) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not is_open(8000):
+            taken.bind(("127.0.0.1", 8000))
+            taken.listen()
+        process = subprocess.Popen(
+            [sys.executable, str(DEMO)],
+            env=baking.environment(CI="", TMPDIR=str(temporary)),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout
+            printed = ""
+            started = time.monotonic()
+            for line in process.stdout:
+                printed += line
+                if "Serving until" in line or time.monotonic() - started > SECONDS:
+                    break
+            assert "Port 8000 is taken" in printed
+            assert 8000 not in ports(printed)
+            assert all(map(is_open, ports(printed)))
+            os.kill(process.pid, how)
+            assert "Stopping" in process.stdout.read()
+        assert process.returncode == 0
+        assert not any(map(is_open, ports(printed)))
