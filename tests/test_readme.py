@@ -1,0 +1,162 @@
+"""The commands of the READMEs work as they are written."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests import baking
+
+SECONDS = 60
+# They end when somebody ends them, and are run below.
+ENDLESS = {"run", "dev"}
+# This test is part of the first, and the others need tools, a network or have a test of their own.
+OWN_TESTS = {"test", "demo", "tools", "lock"}
+
+
+def commands(readme: Path) -> list[str]:
+    """Return the make targets that a README names in code."""
+    text = readme.read_text(encoding="utf-8")
+    code = "\n".join(
+        re.findall(r"```sh\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`]+)`", text)
+    )
+    lines = re.findall(r"\bmake((?: [a-z][a-z-]*)+)", re.sub(r"#.*", "", code))
+    return sorted({target for line in lines for target in line.split()})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(service: Path, target: str, state: Path) -> Iterator[int]:
+    """Run `make run` or `make dev` until this block ends, as Ctrl-C ends it; yield the port."""
+    port, metrics_port = free_port(), free_port()
+    env = baking.environment(
+        PORT=str(port),
+        METRICS_PORT=str(metrics_port),
+        WEB_CONCURRENCY="1",
+        XDG_STATE_HOME=str(state),
+    )
+    log = (state / f"{target}-{port}.log").open("w+")
+    process = subprocess.Popen(
+        ["make", f"VENV={baking.VENV}", target],
+        cwd=service,
+        env=env,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        wait_for(process, f"http://127.0.0.1:{port}/readyz", log.name)
+        yield port
+    finally:
+        interrupt(process)
+        baking.make("db-stop", cwd=service, env=env)
+        log.close()
+    baking.ran.add(target)
+
+
+def wait_for(process: subprocess.Popen[bytes], url: str, log: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{url} did not answer 200:\n{Path(log).read_text()[-baking.SHOWN :]}")
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Do what Ctrl-C does: interrupt every process of the group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(SECONDS)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+        return str(answer.read().decode())
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_two_services_run_at_once_from_folders_with_a_space(
+    baked: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    shop, bare = baked["shop", "github"], baked["none", "github"]
+    with serving(shop, "run", tmp_path) as first, serving(bare, "run", tmp_path) as second:
+        assert get(first, "/api/v1/games") == '{"games":[],"next":null}'
+        assert get(first, "/health") == get(second, "/health") == '{"status":"healthy"}'
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(second, "/api/v1/games")
+    assert refuses(first)
+    assert refuses(second)
+
+
+def test_make_dev_reloads_when_a_file_changes(source: Path, tmp_path: Path) -> None:
+    service = baking.bake(source, tmp_path, example="none")
+    with serving(service, "dev", tmp_path) as port:
+        about = service / "app/about.py"
+        about.write_text(about.read_text().replace('"0.1.0"', '"0.2.0"'))
+        deadline = time.monotonic() + SECONDS
+        while '"0.2.0"' not in get_or_nothing(port, "/openapi.json"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def get_or_nothing(port: int, path: str) -> str:
+    with suppress(urllib.error.URLError, ConnectionError):
+        return get(port, path)
+    return ""
+
+
+def test_every_command_of_the_services_readme_was_run(
+    baked: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    service = baked["none", "gitlab"]
+    named = set(commands(service / "README.md"))
+    assert named >= {"run", "dev", "test", "setup"}
+    env = baking.environment(XDG_STATE_HOME=str(tmp_path))
+    for target in sorted(named - baking.ran - ENDLESS - {"lock"}):
+        baking.make(target, cwd=service, minutes=9, env=env)
+    for target in sorted((ENDLESS & named) - baking.ran):
+        with serving(service, target, tmp_path):
+            pass
+    baking.make("db-stop", cwd=service, env=env)
+
+
+def test_the_readmes_name_targets_that_exist() -> None:
+    for folder in (baking.TEMPLATE, baking.TEMPLATE / baking.SERVICE):
+        makefile = (folder / "Makefile").read_text()
+        targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+        readme = folder / "README.md"
+        if folder == baking.TEMPLATE:
+            # It speaks of the scaffolded service too.
+            service = (folder / baking.SERVICE / "Makefile").read_text()
+            targets |= set(re.findall(r"^([a-z-]+):", service, re.MULTILINE))
+        assert set(commands(readme)) <= targets
+
+
+def test_every_command_of_the_templates_readme_has_a_test() -> None:
+    named = set(commands(baking.TEMPLATE / "README.md"))
+    assert {"demo", "test"} <= named
+    for target in sorted(named - OWN_TESTS - baking.ran - ENDLESS):
+        baking.make(target, cwd=baking.TEMPLATE)
