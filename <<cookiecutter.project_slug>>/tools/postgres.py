@@ -137,9 +137,13 @@ def _readable_copy(package: Path) -> Path:
 
 @dataclass(frozen=True)
 class Server:
-    """One database folder: `data` in it belongs to the user that PostgreSQL runs as."""
+    """One database folder: `data` in it belongs to the user that PostgreSQL runs as.
+
+    `programs` is the folder of another PostgreSQL than the wheel's.
+    """
 
     folder: Path
+    programs: Path | None = None
 
     @property
     def data(self) -> Path:
@@ -165,6 +169,17 @@ class Server:
                 return pid
         return None
 
+    def forget_stranger(self) -> None:
+        """Remove the lock files of a server that crashed when another process has its id now.
+
+        PostgreSQL would take that process for itself and refuse to start.
+        """
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            with suppress(OSError, ValueError, IndexError):
+                pid = int((self.data / name).read_text().splitlines()[0])
+                if psutil.pid_exists(pid) and self.pid() is None:
+                    (self.data / name).unlink()
+
     def ready(self) -> bool:
         """Return whether it answers."""
         with suppress(OSError, IndexError):
@@ -183,7 +198,12 @@ class Server:
         os.chown(self.data, account.uid, account.gid)
         options = ("--auth=trust", "--encoding=utf8", "--locale=C", "--username=postgres")
         made = account.start(
-            _programs() / "initdb", *options, "--no-sync", "-D", self.data, log=self.log
+            (self.programs or _programs()) / "initdb",
+            *options,
+            "--no-sync",
+            "-D",
+            self.data,
+            log=self.log,
         )
         if made.wait():
             raise PostgresError(self.last_words("could not be initialised"))
@@ -199,7 +219,7 @@ class Server:
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.data), **conf}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         process = Account.current().start(
-            _programs() / "postgres", "-D", self.data, *options, log=self.log
+            (self.programs or _programs()) / "postgres", "-D", self.data, *options, log=self.log
         )
         deadline = time.monotonic() + START_SECONDS
         while not self.ready():
@@ -232,6 +252,7 @@ def start(service: Path) -> Server:
         if not server.ready():
             print(f"Starting the embedded PostgreSQL in {server.folder}", file=sys.stderr)
             server.initialise({})
+            server.forget_stranger()
             server.start({})
     return server
 
@@ -241,13 +262,19 @@ def open_postgres(
     *,
     conf: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
+    programs: Path | None = None,
 ) -> Iterator[str]:
     """Yield the URL of a new server that ends with this block, or with this process.
 
     `conf` holds PostgreSQL's settings, `files` what to put beside them (a server.key, a
-    pg_hba.conf). Everything lies in a temporary folder and is removed.
+    pg_hba.conf), `programs` is the folder of another PostgreSQL than the wheel's.
+    Everything lies in a temporary folder and is removed.
     """
-    order = {"conf": dict(conf or {}), "files": dict(files or {})}
+    order = {
+        "conf": dict(conf or {}),
+        "files": dict(files or {}),
+        "programs": programs and str(programs),
+    }
     # The pipe tells the keeper when this process is gone, however it went.
     keeper = subprocess.Popen(
         [sys.executable, __file__, "keep"],
@@ -273,7 +300,7 @@ def keep() -> None:
     order = json.loads(sys.stdin.readline())
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     folder.chmod(0o755)
-    server = Server(folder)
+    server = Server(folder, programs=order["programs"] and Path(order["programs"]))
     try:
         server.initialise(order["files"])
         server.start({**THROW_AWAY, **order["conf"]})
