@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from app.kit.environment import SettingsError
+from app.kit.migrations import MigrationError
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return _COMMANDS[options.command](options)
-    except SettingsError as error:
+    except (SettingsError, MigrationError) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
@@ -61,6 +62,7 @@ def _serve_reloading() -> int:
         reload_dirs=[str(ROOT / "app")],
         host=server.host,
         port=server.port,
+        root_path=server.root_path,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=1,

@@ -33,8 +33,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title=about.NAME,
         description=about.DESCRIPTION,
         version=about.VERSION,
-        root_path=server.root_path,
-        max_body_size=server.max_body_bytes,
         openapi_url="/openapi.json" if server.serves_docs else None,
         lifespan=_lifespan,
     )

@@ -1,8 +1,11 @@
-"""The border to browsers and impatient clients: CORS and the deadline of a request."""
+"""The border: the size of a body, the deadline of a request, and which browsers may call."""
 
 import asyncio
+from http import HTTPStatus
 
 from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +15,7 @@ from .server import ServerSettings
 
 def install(app: FastAPI, server: ServerSettings) -> None:
     """Wrap the routes."""
+    app.add_middleware(BodyLimit, max_bytes=server.max_body_bytes)
     app.add_middleware(Deadline, seconds=server.request_timeout_seconds)
     if server.cors_origins:
         app.add_middleware(
@@ -21,6 +25,42 @@ def install(app: FastAPI, server: ServerSettings) -> None:
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Location"],
         )
+
+
+class BodyLimit:
+    """Answers 413 to a body over the limit: at once when it says so, else when it has come so far.
+
+    FastAPI's own limit answers in plain text, outside of every middleware.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; messages of a WebSocket are the server's to limit."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_bytes:
+            response = problem_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._detail, scope)
+            await response(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_some() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._detail)
+            return message
+
+        await self._app(scope, receive_some, send)
+
+    @property
+    def _detail(self) -> str:
+        return f"The body is larger than {self._max_bytes} bytes."
 
 
 class Deadline:

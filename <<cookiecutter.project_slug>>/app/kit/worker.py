@@ -170,6 +170,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
         plan: ShutdownPlan = settings.shutdown
         self.config.app = app
         self.config.timeout_graceful_shutdown = plan.requests
+        self.config.root_path = settings.root_path
         self.config.ws_max_size = settings.max_body_bytes
         server = DrainingServer(
             self.config,

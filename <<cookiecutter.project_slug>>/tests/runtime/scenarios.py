@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from app import main
@@ -47,6 +47,11 @@ router = APIRouter(prefix="/scenarios", lifespan=lifespan)
 @router.get("/pid")
 async def pid() -> dict[str, int]:
     return {"pid": os.getpid()}
+
+
+@router.get("/scheme")
+async def scheme(request: Request) -> dict[str, str]:
+    return {"scheme": request.url.scheme}
 
 
 @router.get("/slow")

@@ -1,5 +1,6 @@
 """The master: what it checks before it serves, its exporter, its log, its metric files."""
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from tests.runtime.conftest import Start
-from tests.runtime.harness import Service, connected, eventually, lives, port_is_free
+from tests.runtime.harness import Service, ask, connected, eventually, lives, port_is_free
 
 COUNTED = 'http_requests_total{handler="/scenarios/pid",method="GET",status="2xx"}'
 
@@ -217,3 +218,30 @@ def test_the_service_listens_on_ipv6(start: Start) -> None:
     with socket.create_connection(("::1", service.port)) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert connection.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_behind_a_prefix_the_document_names_it_and_routes_answer(start: Start) -> None:
+    service = start(ROOT_PATH="/shop", DOCS_ENABLED="true")
+    assert service.get("/health")[0] == 200
+    document = json.loads(service.get("/openapi.json")[2])
+    assert document["servers"] == [{"url": "/shop"}]
+
+
+@pytest.mark.parametrize(("trusted", "seen"), [("127.0.0.1", "https"), ("10.0.0.1", "http")])
+def test_only_a_trusted_proxy_is_believed(start: Start, trusted: str, seen: str) -> None:
+    service = start(FORWARDED_ALLOW_IPS=trusted)
+    with connected(service.port) as connection:
+        headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
+        connection.request("GET", "/scenarios/scheme", headers=headers)
+        assert json.loads(connection.getresponse().read())["scheme"] == seen
+
+
+def test_an_idle_connection_is_kept_as_long_as_set(start: Start) -> None:
+    service = start(KEEP_ALIVE_SECONDS=2)
+    with connected(service.port) as connection:
+        ask(connection, "/health")
+        idle = connection.sock
+        idle.settimeout(8)
+        began = time.monotonic()
+        assert idle.recv(1) == b""
+        assert time.monotonic() - began > 1.5

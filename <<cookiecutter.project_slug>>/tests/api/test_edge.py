@@ -1,0 +1,172 @@
+"""What every answer carries, and what the border keeps out."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import StreamingResponse
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+from structlog.testing import capture_logs
+
+from app.kit.database import DatabaseSettings, SessionDep, refuse_more_threads_than_pool
+from app.kit.environment import SettingsError
+from app.kit.server import ServerSettings
+from app.main import create_app
+from app.settings import Settings
+
+router = APIRouter(prefix="/edge")
+
+
+class Body(BaseModel):
+    text: str
+
+
+@router.post("/bodies/{name}")
+async def read(name: str, body: Body) -> int:
+    return len(body.text)
+
+
+@router.get("/plain")
+def plain() -> str:
+    return "from a thread"
+
+
+@router.get("/broken")
+async def broken() -> None:
+    raise ZeroDivisionError("details that no client may read")
+
+
+@router.get("/stream", response_class=StreamingResponse)
+async def stream() -> StreamingResponse:
+    return StreamingResponse(iter(["one", "two"]), media_type="text/plain")
+
+
+def client(**server: object) -> TestClient:
+    settings = Settings(server=ServerSettings.model_validate({"metrics_port": 0, **server}))
+    app = create_app(settings)
+    app.include_router(router)
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[TestClient]:
+    with client(max_body_bytes=1000) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/edge/plain", 200),
+        ("/edge/stream", 200),
+        ("/edge/broken", 500),
+        ("/nowhere", 404),
+        ("/health", 200),
+        ("/edge/bodies/x", 405),
+    ],
+)
+def test_every_answer_carries_its_id_its_time_and_the_security_headers(
+    edge: TestClient, path: str, status: int
+) -> None:
+    answer = edge.get(path, headers={"X-Request-ID": "given-1"})
+    assert answer.status_code == status
+    assert answer.headers["X-Request-ID"] == "given-1"
+    assert 0 < float(answer.headers["X-Processed-Time"]) < 10
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert "Strict-Transport-Security" not in answer.headers
+    if status >= 400:
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["request_id"] == "given-1"
+
+
+def test_a_bug_tells_the_client_nothing_of_itself(edge: TestClient) -> None:
+    answer = edge.get("/edge/broken")
+    assert "details" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "mode"),
+    [
+        ("/edge/plain", "/edge/plain", "thread pool"),
+        ("/edge/stream", "/edge/stream", "event loop"),
+        ("/nowhere", "unmatched", None),
+    ],
+)
+def test_the_log_names_route_template_and_where_it_ran(
+    edge: TestClient, path: str, route: str, mode: str | None
+) -> None:
+    with capture_logs() as logged:
+        edge.get(path)
+    (line,) = [entry for entry in logged if entry["event"] == "request"]
+    assert (line["route"], line["mode"]) == (route, mode)
+
+
+def test_the_route_in_the_log_is_a_template_not_a_path(edge: TestClient) -> None:
+    with capture_logs() as logged:
+        edge.post("/edge/bodies/secret-name", json={"text": "x"})
+    assert logged[-1]["route"] == "/edge/bodies/{name}"
+    assert "secret-name" not in str(logged)
+
+
+def test_a_body_over_the_limit_is_413_with_or_without_a_length(edge: TestClient) -> None:
+    small, large = '{"text": "' + "x" * 900 + '"}', '{"text": "' + "x" * 2000 + '"}'
+    assert edge.post("/edge/bodies/x", content=small, headers=JSON).status_code == 200
+    answer = edge.post("/edge/bodies/x", content=large, headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json()["title"] == "Content Too Large"
+    chunked = edge.post("/edge/bodies/x", content=iter([large.encode()] * 3), headers=JSON)
+    assert chunked.status_code == 413
+    assert chunked.headers["Content-Type"] == "application/problem+json"
+    assert edge.post("/edge/bodies/x", content=small, headers=JSON).status_code == 200
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_hsts_is_sent_when_set() -> None:
+    with client(hsts_seconds=3600) as opened:
+        sent = opened.get("/health").headers["Strict-Transport-Security"]
+    assert sent == "max-age=3600; includeSubDomains"
+
+
+def test_browsers_of_allowed_origins_alone_may_call() -> None:
+    preflight = {"Access-Control-Request-Method": "POST"}
+    with client(cors_origins=("https://shop.example",)) as opened:
+        allowed = opened.options(
+            "/edge/plain", headers={"Origin": "https://shop.example", **preflight}
+        )
+        refused = opened.options(
+            "/edge/plain", headers={"Origin": "https://evil.example"} | preflight
+        )
+        called = opened.get("/edge/plain", headers={"Origin": "https://shop.example"})
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert refused.status_code == 400
+    assert "Access-Control-Allow-Origin" not in refused.headers
+    assert "X-Request-ID" in called.headers["Access-Control-Expose-Headers"]
+
+
+def test_without_origins_no_browser_may_call(edge: TestClient) -> None:
+    answer = edge.get("/edge/plain", headers={"Origin": "https://shop.example"})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_metrics_are_not_served_on_the_port_of_the_api(edge: TestClient) -> None:
+    assert edge.get("/metrics").status_code == 404
+
+
+def test_more_threads_than_connections_are_refused_for_plain_routes_with_a_session() -> None:
+    app, greedy = FastAPI(), APIRouter()
+
+    @greedy.get("/greedy")
+    def borrow(session: SessionDep) -> None:
+        """Hold a connection while waiting for a thread."""
+
+    app.include_router(greedy)
+    database = DatabaseSettings(pool_size=10, max_overflow=0)
+    refuse_more_threads_than_pool(app, database, threads=10)
+    with pytest.raises(SettingsError, match="THREADPOOL_TOKENS"):
+        refuse_more_threads_than_pool(app, database, threads=11)

@@ -1,0 +1,76 @@
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from app.kit import logs
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_lines_of_ours_and_of_libraries_have_the_same_shape(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(level="INFO", json=True)
+    with structlog.contextvars.bound_contextvars(request_id="id-1"):
+        structlog.get_logger().info("ours", answer=42)
+        logging.getLogger("uvicorn.error").info("theirs %s", "too")
+    ours, theirs = written(capsys)
+    assert (ours["event"], ours["answer"], ours["request_id"]) == ("ours", 42, "id-1")
+    assert (theirs["event"], theirs["logger"]) == ("theirs too", "uvicorn.error")
+    assert ours.keys() - {"answer"} == theirs.keys() - {"logger"}
+
+
+def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(level="WARNING", json=True)
+    structlog.get_logger().info("quiet")
+    logging.getLogger("library").info("quiet")
+    logging.getLogger("uvicorn.access").error("loud")
+    assert [line["event"] for line in written(capsys)] == ["loud"]
+
+
+def test_a_traceback_is_one_line_of_json_without_local_variables(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(level="INFO", json=True)
+    password = "very" + "secret"
+    try:
+        int(password[:0])
+    except ValueError:
+        structlog.get_logger().exception("ours")
+        logging.getLogger("library").exception("theirs")
+    for line in written(capsys):
+        assert "ValueError" in str(line["exception"])
+        assert password not in str(line)
+
+
+def test_people_get_text(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(level="INFO", json=False)
+    structlog.get_logger().info("ours", answer=42)
+    assert "ours" in capsys.readouterr().out
+
+
+def test_warnings_are_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(level="INFO", json=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    (line,) = written(capsys)
+    assert "DeprecationWarning: old" in str(line["event"])
+    assert sys.stdout

@@ -1,0 +1,125 @@
+"""The composition: nothing happens at import, and two apps share nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.enabled import FEATURES
+from app.kit.database import DatabaseSettings
+from app.kit.environment import SettingsError
+from app.kit.server import ServerSettings
+from app.main import create_app
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+IMPORT_EVERYTHING = """
+import pkgutil, sys, threading
+import sqlalchemy.ext.asyncio as engines
+
+def refuse(event, arguments):
+    if event.startswith(("socket.connect", "socket.bind", "subprocess.", "os.fork", "os.mkdir")):
+        raise AssertionError(f"{event} while the app is imported")
+
+def no_engine(*arguments, **keywords):
+    raise AssertionError("an engine while the app is imported")
+
+sys.addaudithook(refuse)
+engines.create_async_engine = no_engine
+import app
+for module in pkgutil.walk_packages(app.__path__, "app."):
+    if not module.name.endswith("__main__"):
+        __import__(module.name)
+assert threading.active_count() == 1
+import prometheus_client
+assert not [m for m in prometheus_client.REGISTRY.collect() if m.name.startswith("http")]
+print("imported", len([name for name in sys.modules if name.startswith("app.")]))
+"""
+
+
+def test_import_opens_no_socket_makes_no_engine_and_starts_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_EVERYTHING],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[1]) > 20
+
+
+def test_two_apps_of_one_process_share_nothing() -> None:
+    small = create_app(Settings(server=ServerSettings(max_body_bytes=10)))
+    large = create_app(Settings(server=ServerSettings(max_body_bytes=1000)))
+    assert small.state.settings.server.max_body_bytes == 10
+    assert large.state.settings.server.max_body_bytes == 1000
+    assert small.state.drain is not large.state.drain
+    assert small.state.registry is not large.state.registry
+
+
+def test_every_enabled_feature_has_routes_under_its_version() -> None:
+    paths = create_app(Settings()).openapi()["paths"]
+    assert all(path.startswith("/api/v1/") for path in paths)
+    assert bool(paths) == bool(FEATURES)
+
+
+@pytest.mark.parametrize(("enabled", "served"), [(True, True), (False, False), (None, False)])
+def test_docs_are_off_in_production_unless_asked_for(*, enabled: bool | None, served: bool) -> None:
+    server = ServerSettings(app_env="production", docs_enabled=enabled)
+    app = create_app(Settings(server=server))
+    assert (app.openapi_url is not None) is served
+
+
+@pytest.mark.parametrize(
+    ("server", "database", "sentence"),
+    [
+        (
+            {"request_timeout_seconds": 5},
+            {"pool_timeout_seconds": 3, "statement_timeout_ms": 3000},
+            (
+                "one query within a request, s: 3 pool timeout + 3 statement timeout = 6 > 5;"
+                " lower DATABASE_POOL_TIMEOUT_SECONDS or DATABASE_STATEMENT_TIMEOUT_MS,"
+                " or raise REQUEST_TIMEOUT_SECONDS."
+            ),
+        ),
+        (
+            {"request_timeout_seconds": 20},
+            {},
+            (
+                "one request within the shutdown, s: 20 request timeout = 20 > 16.4;"
+                " lower REQUEST_TIMEOUT_SECONDS or raise SHUTDOWN_SECONDS."
+            ),
+        ),
+        (
+            {"app_env": "production"},
+            {"echo": True},
+            "DATABASE_ECHO writes every statement to the log; unset it in production.",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_with_the_arithmetic(
+    server: dict[str, object], database: dict[str, object], sentence: str
+) -> None:
+    settings = Settings(
+        server=ServerSettings.model_validate(server),
+        database=DatabaseSettings.model_validate(database),
+    )
+    with pytest.raises(SettingsError) as caught:
+        settings.check()
+    assert str(caught.value) == sentence
+
+
+def test_the_environment_is_read_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "8123")
+    monkeypatch.setenv("READINESS_REQUIRES_DATABASE", "true")
+    settings = Settings.load()
+    assert (settings.server.port, settings.readiness.requires_database) == (8123, True)
+    monkeypatch.setenv("REQUEST_TIMEOUT_SECONDS", "20")
+    with pytest.raises(SettingsError, match="raise SHUTDOWN_SECONDS"):
+        Settings.load()
+    monkeypatch.setenv("REQUEST_TIMEOUT_SECOND", "20")
+    with pytest.raises(SettingsError, match="was REQUEST_TIMEOUT_SECONDS meant"):
+        Settings.load()
