@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -47,7 +48,7 @@ def postgres_url() -> Iterator[str]:
 def migrated_url(postgres_url: str) -> str:
     """A database with the newest schema."""
     url = _create_database(postgres_url, "migrated")
-    migrations.upgrade(DatabaseSettings(url=url))
+    migrations.upgrade(DatabaseSettings(url=SecretStr(url)))
     return url
 
 
@@ -60,7 +61,7 @@ def empty_url(postgres_url: str) -> str:
 @pytest.fixture
 def database_settings(migrated_url: str) -> Iterator[DatabaseSettings]:
     """The migrated database; it is empty again afterwards."""
-    yield DatabaseSettings(url=migrated_url)
+    yield DatabaseSettings(url=SecretStr(migrated_url))
     asyncio.run(_empty_tables(migrated_url))
 
 

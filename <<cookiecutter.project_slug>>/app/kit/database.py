@@ -1,5 +1,6 @@
 """The engine, its pool, one transaction per request, and what a database out of reach means."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Self
 from uuid import uuid4
 
 import asyncpg
+import structlog
 from fastapi import Depends, FastAPI
 from fastapi.dependencies.models import (
     Dependant,
@@ -42,6 +44,9 @@ POOL_RECYCLE_SECONDS = 1800
 IDLE_IN_TRANSACTION_MS = 60_000
 # PostgreSQL ends a statement by itself; this much later it must be out of reach.
 NETWORK_GRACE_SECONDS = 1.0
+DISPOSE_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 _QUERY_CANCELLED = "57014"
 # Shutting down, crashed, starting up; connection failures; too many connections.
@@ -218,7 +223,7 @@ async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
     try:
         yield Database(engine, autocommit_reads=not settings.pgbouncer)
     finally:
-        await engine.dispose()
+        await _dispose(engine)
 
 
 async def connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
@@ -332,6 +337,15 @@ def _engine(settings: DatabaseSettings) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "handle_error", _driver_error)
     return engine
+
+
+async def _dispose(engine: AsyncEngine) -> None:
+    """Close the pool; each close waits for the server, which may be out of reach."""
+    try:
+        async with asyncio.timeout(DISPOSE_SECONDS):
+            await engine.dispose()
+    except TimeoutError:
+        log.warning("database connections left open", seconds=DISPOSE_SECONDS)
 
 
 def _connector(

@@ -1,12 +1,13 @@
 """A service of kit parts alone, with the routes of `notes`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.kit.database import Database, DatabaseSettings
 from app.kit.server import ServerSettings
@@ -30,7 +31,7 @@ def notes_url(empty_url: str) -> str:
 
 @pytest.fixture
 def notes_settings(notes_url: str) -> DatabaseSettings:
-    return DatabaseSettings(url=notes_url, pool_size=2, pool_timeout_seconds=0.2)
+    return DatabaseSettings(url=SecretStr(notes_url), pool_size=2, pool_timeout_seconds=0.2)
 
 
 @pytest.fixture
@@ -64,7 +65,6 @@ async def look(notes_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Reco
 
 
 @pytest.fixture(autouse=True)
-def _fresh_notes() -> Iterator[None]:
+def _fresh_notes() -> None:
     notes.held = notes.Held()
     notes.counted.clear()
-    return

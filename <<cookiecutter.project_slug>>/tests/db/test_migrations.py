@@ -9,6 +9,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pydantic import SecretStr
 from sqlalchemy import CheckConstraint, Connection, Table
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -20,7 +21,7 @@ from tests.support import revisions
 
 @pytest.fixture
 def settings(empty_url: str) -> DatabaseSettings:
-    return DatabaseSettings(url=empty_url)
+    return DatabaseSettings(url=SecretStr(empty_url))
 
 
 @pytest.fixture
@@ -68,8 +69,8 @@ def test_an_unknown_revision_is_one_sentence(folder: Path, settings: DatabaseSet
 
 
 def test_a_database_out_of_reach_is_one_sentence() -> None:
-    settings = DatabaseSettings(url="postgresql://app:hunter2@127.0.0.1:1/shop")
-    with pytest.raises(MigrationError, match="^The database does not answer: ") as refusal:
+    settings = DatabaseSettings(url=SecretStr("postgresql://app:hunter2@127.0.0.1:1/shop"))
+    with pytest.raises(MigrationError, match=r"^The database does not answer: ") as refusal:
         migrations.upgrade(settings)
     assert "hunter2" not in str(refusal.value)
 

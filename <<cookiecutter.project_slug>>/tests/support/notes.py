@@ -1,12 +1,12 @@
 """A table and routes of their own: the kit is tested without any feature."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from fastapi import APIRouter, BackgroundTasks, HTTPException
 from sqlalchemy import text
 
-from app.kit.database import ReadSessionDep, SessionDep
+from app.kit.database import Database, ReadSessionDep, SessionDep
 from app.kit.resources import ResourcesDep
 from app.kit.streams import JsonLines
 
@@ -68,6 +68,16 @@ counted: list[int | None] = []
 @router.get("/sleep/{seconds}")
 async def sleep(seconds: float, session: ReadSessionDep) -> None:
     await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+
+
+async def ask_before_and_after(
+    database: Database, something_happens: Callable[[], Awaitable[None]]
+) -> None:
+    """Run two statements in one transaction and let something happen between them."""
+    async with database.transaction() as session:
+        await session.execute(text("SELECT 1"))
+        await something_happens()
+        await session.execute(text("SELECT 1"))
 
 
 @router.get("/own-timeout")

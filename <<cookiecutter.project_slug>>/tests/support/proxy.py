@@ -2,6 +2,8 @@
 
 import socket
 import threading
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
@@ -15,17 +17,13 @@ class Proxy:
         folder = parse_qs(parts.query)["host"][0]
         self._target = str(Path(folder) / ".s.PGSQL.5432")
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}{parts.path}?sslmode=disable"
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         # Bytes from the server that pass before every connection is reset; None: all.
         self.budget: int | None = None
         self.swallow = False
-
-    @property
-    def port(self) -> int:
-        port: int = self._listener.getsockname()[1]
-        return port
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -36,7 +34,8 @@ class Proxy:
 
     def refuse(self) -> None:
         """Stop listening and reset what is open."""
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.reset()
 
@@ -46,12 +45,15 @@ class Proxy:
             for end in self._open:
                 # Lingering for no time sends a reset.
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                try:
-                    end.shutdown(socket.SHUT_RD)
-                except OSError:
-                    pass
-                end.close()
-            self._open.clear()
+            self._close(self._open)
+
+    def _close(self, ends: Iterable[socket.socket]) -> None:
+        for end in list(ends):
+            self._open.discard(end)
+            # Closing alone does not wake a thread that reads.
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RD)
+            end.close()
 
     def _accept(self) -> None:
         while True:
@@ -83,6 +85,4 @@ class Proxy:
             pass
         finally:
             with self._lock:
-                for end in (source, sink):
-                    self._open.discard(end)
-                    end.close()
+                self._close((source, sink))

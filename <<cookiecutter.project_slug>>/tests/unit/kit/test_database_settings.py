@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from app.kit.database import (
     DatabaseSettings,
@@ -17,8 +17,10 @@ SECRET = "hunter2"
 
 
 def test_the_separate_settings_name_the_same_database_as_a_url() -> None:
-    parts = DatabaseSettings(host="db", port=6432, user="app", password=SECRET, name="shop")
-    whole = DatabaseSettings(url=f"postgresql://app:{SECRET}@db:6432/shop")
+    parts = DatabaseSettings(
+        host="db", port=6432, user="app", password=SecretStr(SECRET), name="shop"
+    )
+    whole = DatabaseSettings(url=SecretStr(f"postgresql://app:{SECRET}@db:6432/shop"))
     assert parts.connect_arguments == whole.connect_arguments
 
 
@@ -32,7 +34,9 @@ def test_a_password_file_is_read_for_each_connection(tmp_path: Path) -> None:
 
 
 def test_a_url_without_a_password_takes_it_from_elsewhere(tmp_path: Path) -> None:
-    settings = DatabaseSettings(url="postgresql://app@db/shop", password=SECRET)
+    settings = DatabaseSettings(
+        url=SecretStr("postgresql://app@db/shop"), password=SecretStr(SECRET)
+    )
     assert settings.connect_arguments["password"] == SECRET
 
 
@@ -59,20 +63,20 @@ def test_nonsense_is_refused_in_a_sentence_without_secrets(
 
 def test_the_environment_is_refused_without_secrets_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"postgresql://app:{SECRET}@{SECRET}@db/shop")
-    with pytest.raises(SettingsError, match="^DATABASE_URL: it is not of the form") as refusal:
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: it is not of the form") as refusal:
         read(DatabaseSettings)
     assert SECRET not in str(refusal.value)
 
 
 def test_printing_settings_shows_no_secret() -> None:
-    url = DatabaseSettings(url=f"postgresql://app:{SECRET}@db/shop")
-    parts = DatabaseSettings(password=SECRET)
+    url = DatabaseSettings(url=SecretStr(f"postgresql://app:{SECRET}@db/shop"))
+    parts = DatabaseSettings(password=SecretStr(SECRET))
     assert url.connect_arguments["password"] == SECRET
     assert SECRET not in f"{url!r} {url} {parts!r} {parts} {url.model_dump()} {url.address!r}"
 
 
 def test_the_server_is_told_who_asks_and_for_how_long() -> None:
-    settings = DatabaseSettings(url="postgresql://db/shop?application_name=till")
+    settings = DatabaseSettings(url=SecretStr("postgresql://db/shop?application_name=till"))
     arguments = settings.model_copy(update={"statement_timeout_ms": 700}).connect_arguments
     assert arguments["server_settings"]["application_name"] == "till"
     assert arguments["server_settings"]["statement_timeout"] == "700"

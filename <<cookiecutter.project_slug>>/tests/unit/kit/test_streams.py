@@ -58,8 +58,7 @@ async def test_an_error_before_the_first_item_comes_before_any_status() -> None:
         sent.append(message)
 
     async def broken() -> AsyncGenerator[str, None]:
-        raise LookupError
-        yield ""
+        yield {"known": ""}["unknown"]
 
     with pytest.raises(LookupError):
         await Stream(broken())(SCOPE, receive, send)
@@ -73,8 +72,8 @@ async def test_an_empty_stream_is_an_empty_body() -> None:
         sent.append(message)
 
     async def nothing() -> AsyncGenerator[str, None]:
-        return
-        yield ""
+        for item in list[str]():
+            yield item
 
     await Stream(nothing())(SCOPE, receive, send)
     assert b"".join(message["body"] for message in sent[1:]) == b""

@@ -1,0 +1,25 @@
+"""Ports of this machine."""
+
+import socket
+import time
+
+
+def free() -> int:
+    """Return a port that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_open(port: int, *, seconds: float = 10) -> None:
+    """Return when somebody accepts connections on `port`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
