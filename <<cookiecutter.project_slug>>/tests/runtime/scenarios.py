@@ -11,10 +11,13 @@ from pathlib import Path
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
+from prometheus_client import Gauge
 
 from app import main
 
 log = structlog.get_logger()
+# Made while the module is imported, as most people do.
+ALIVE = Gauge("scenario_alive", "Workers that live.", multiprocess_mode="livesum")
 
 
 @asynccontextmanager
@@ -26,6 +29,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.sleep(60)
         case "fail":
             raise RuntimeError("the lifespan fails on request")
+    ALIVE.set(1)
     atexit.register(lambda: log.info("exit hook ran"))
     yield
     log.info("lifespan closed")

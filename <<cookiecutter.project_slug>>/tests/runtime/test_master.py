@@ -62,6 +62,13 @@ def test_a_killed_exporter_is_replaced_and_the_counters_stay(service: Service) -
     assert not lives(exporter)
 
 
+def test_the_live_gauge_of_a_worker_that_left_is_gone(service: Service) -> None:
+    assert service.metrics()["scenario_alive"] == 2
+    service.process.send_signal(signal.SIGTTOU)
+    eventually(lambda: len(service.workers()) == 1)
+    eventually(lambda: service.metrics()["scenario_alive"] == 1)
+
+
 def test_a_busy_worker_delays_no_scrape(start: Start) -> None:
     service = start(WEB_CONCURRENCY=1, WORKER_TIMEOUT_SECONDS=10)
     with ThreadPoolExecutor(1) as pool:

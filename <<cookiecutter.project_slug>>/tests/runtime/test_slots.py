@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_two_hundred_recycles_leave_as_many_files_and_bytes_as_four(tmp_path: Pa
     family = Family(tmp_path)
     sizes: dict[int, tuple[int, int, int]] = {}
     for recycled in range(1, 201):
-        in_child(lambda slot=recycled % 4: one_life(family, slot))
+        in_child(partial(one_life, family, recycled % 4))
         files = list(tmp_path.glob("*.db"))
         sizes[recycled] = (len(files), sum(f.stat().st_size for f in files), read_bytes(tmp_path))
     assert sizes[200] == sizes[4]

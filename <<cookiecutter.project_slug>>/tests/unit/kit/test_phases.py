@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
@@ -63,14 +63,16 @@ async def test_the_phases_share_the_deadline_of_the_start() -> None:
 
 
 async def test_a_timeout_of_the_phase_itself_is_passed_on_as_it_is() -> None:
-    @asynccontextmanager
-    async def impatient() -> AsyncIterator[None]:
-        raise TimeoutError("a look-up of its own")
-        yield
+    class Impatient(AbstractAsyncContextManager[None]):
+        async def __aenter__(self) -> None:
+            raise TimeoutError("a look-up of its own")
+
+        async def __aexit__(self, *error: object) -> None:
+            """Never entered, never left."""
 
     async with open_phases(open_seconds=5, close_seconds=5) as phases:
         with pytest.raises(TimeoutError, match="of its own"):
-            await phases.open("impatient", impatient())
+            await phases.open("impatient", Impatient())
 
 
 async def test_a_phase_that_fails_to_close_does_not_keep_the_others_open() -> None:

@@ -113,7 +113,7 @@ def test_a_file_that_cannot_grow_drops_new_series_and_keeps_the_old(
     assert [e["event"] for e in logged] == ["metrics volume is full, new series are dropped"]
     file.write_value("old" * 20_000, 2.0, 0.0)
     assert [value for _, value, _ in file.read_all_values()] == [2.0]
-    file.close()  # type: ignore[no-untyped-call]
+    file.close()
 
 
 def test_a_volume_without_room_for_the_workers_is_refused(tmp_path: Path) -> None:
