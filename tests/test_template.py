@@ -19,14 +19,6 @@ def test_every_opening_delimiter_in_the_service_is_ours(source: Path) -> None:
             assert "# <#" not in rest, f"{path}:{number} would be taken for a comment: {line}"
 
 
-def test_everything_is_linted_and_typed_as_it_stands() -> None:
-    baking.make("lint", "types", cwd=baking.TEMPLATE)
-
-
-def test_the_unrendered_service_passes_its_own_tests() -> None:
-    baking.make("test", cwd=baking.TEMPLATE / baking.SERVICE)
-
-
 def test_the_service_pins_are_part_of_the_templates() -> None:
     service = baking.TEMPLATE / baking.SERVICE / "requirements-dev.txt"
     own = baking.TEMPLATE / "requirements-dev.txt"
