@@ -13,6 +13,7 @@ ONLY_FOR = {
     "example": {
         "shop": [
             "app/features/shop",
+            "docs/contract-shop.md",
             "tests/api/shop",
             "tests/db/shop",
             "tests/unit/shop",
