@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -45,17 +45,28 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def migrated_url(postgres_url: str) -> str:
+def create_database(postgres_url: str) -> Callable[[str], str]:
+    """Give a function that creates an empty database and returns its URL."""
+
+    def create(name: str) -> str:
+        asyncio.run(_execute(postgres_url, f"CREATE DATABASE {name}"))
+        return urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def migrated_url(create_database: Callable[[str], str]) -> str:
     """A database with the newest schema."""
-    url = _create_database(postgres_url, "migrated")
+    url = create_database("migrated")
     migrations.upgrade(DatabaseSettings(url=SecretStr(url)))
     return url
 
 
 @pytest.fixture
-def empty_url(postgres_url: str) -> str:
+def empty_url(create_database: Callable[[str], str]) -> str:
     """A database without a schema, for one test alone."""
-    return _create_database(postgres_url, f"empty_{next(_numbers)}")
+    return create_database(f"empty_{next(_numbers)}")
 
 
 @pytest.fixture
@@ -88,11 +99,6 @@ def events(client: TestClient) -> Iterator[list[EventDict]]:
 def service_settings(database: DatabaseSettings) -> Settings:
     """Settings of a service that serves no metrics port: several run at once."""
     return Settings(server=ServerSettings(metrics_port=0), database=database)
-
-
-def _create_database(url: str, name: str) -> str:
-    asyncio.run(_execute(url, f"CREATE DATABASE {name}"))
-    return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
 async def _execute(url: str, statement: str) -> None:

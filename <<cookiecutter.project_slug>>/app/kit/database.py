@@ -22,7 +22,6 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy import MetaData, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -36,7 +35,7 @@ from starlette.requests import HTTPConnection
 
 from . import dsn
 from .environment import Group, SettingsError
-from .errors import DeadlineExceeded, ServiceError, Unavailable
+from .errors import DeadlineExceeded, Unavailable
 
 # Below the idle time after which firewalls and balancers forget a connection.
 POOL_RECYCLE_SECONDS = 1800
@@ -194,7 +193,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Give a session that commits when the block succeeds and rolls back when it raises."""
-        with translated():
+        with _pool_timeout_is_unavailability():
             async with self._writing.begin() as session:
                 yield session
 
@@ -204,7 +203,7 @@ class Database:
 
         Behind pgbouncer it is a transaction that is rolled back.
         """
-        with translated():
+        with _pool_timeout_is_unavailability():
             async with self._reading() as session:
                 yield session
 
@@ -301,22 +300,12 @@ ReadSessionDep = Annotated[AsyncSession, Depends(get_read_session, scope="functi
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise our errors for the driver's, where they mean that the database is out of reach.
-
-    A `TimeoutError` of the block itself passes: only those from below the engine are translated,
-    where the engine meets the driver.
-    """
+def _pool_timeout_is_unavailability() -> Iterator[None]:
+    """Translate what the pool raises; `_driver_error` does it for what comes from below."""
     try:
         yield
     except PoolTimeoutError as error:
         raise DatabaseUnavailable from error
-    except (DBAPIError, asyncpg.PostgresError) as error:
-        gone = isinstance(error, DBAPIError) and error.connection_invalidated
-        original = error.orig if isinstance(error, DBAPIError) else error
-        if meaning := _meaning(original, gone=gone):
-            raise meaning from original
-        raise
 
 
 def _engine(settings: DatabaseSettings) -> AsyncEngine:
@@ -358,32 +347,28 @@ def _connector(
 
 
 def _driver_error(context: ExceptionContext) -> None:
-    """Translate what the driver raised; its raw `OSError` and `TimeoutError` are the network's."""
+    """Translate what the driver raised; its raw `OSError` and `TimeoutError` are the network's.
+
+    Those of the code above, such as a route's own `TimeoutError`, never come here.
+    """
     error = context.original_exception
     # The pool answers a failed ping with a new connection.
     if context.is_pre_ping or not isinstance(error, Exception):
         return
     lost = isinstance(error, OSError) or _sqlstate(error).startswith(_GONE)
     context.is_disconnect = context.is_disconnect or lost
-    if meaning := _meaning(error, gone=context.is_disconnect):
-        raise meaning from error
-
-
-def _meaning(error: BaseException | None, *, gone: bool) -> ServiceError | None:
     if _sqlstate(error) == _QUERY_CANCELLED:
-        return StatementTimeout()
-    if gone or _sqlstate(error).startswith(_GONE):
-        return DatabaseUnavailable()
-    return None
+        raise StatementTimeout from error
+    if context.is_disconnect:
+        raise DatabaseUnavailable from error
 
 
-def _sqlstate(error: BaseException | None) -> str:
+def _sqlstate(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or ""
 
 
-def _calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
-    if dependant.call is not None:
-        yield dependant.call
+def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
+    yield dependant.call
     for inner in dependant.dependencies:
         yield from _calls(inner)
 

@@ -9,7 +9,6 @@ from pydantic.json_schema import models_json_schema
 
 from .errors import MEDIA_TYPE, Problem, title
 
-_METHODS = {"get", "put", "post", "delete", "patch", "head", "options", "trace"}
 _REPLACED = ("HTTPValidationError", "ValidationError")
 
 
@@ -32,9 +31,8 @@ def install(app: FastAPI) -> None:
 
 def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     for path in document.get("paths", {}).values():
-        for method, operation in path.items():
-            if method in _METHODS:
-                _describe(operation)
+        for operation in path.values():
+            _describe(operation)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in _REPLACED:
         schemas.pop(name, None)

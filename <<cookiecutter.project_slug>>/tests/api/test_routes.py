@@ -1,21 +1,15 @@
 """Rules that hold for every route of the service, whatever its features."""
 
 import inspect
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from app.kit.database import SessionDep, uses_session
 from app.kit.streams import JsonLines
-
-SERVICE = Path(__file__).parents[2]
 
 
 def streams(route: RouteContext) -> bool:
@@ -95,38 +89,3 @@ def test_every_operation_documents_its_problems(app: FastAPI) -> None:
 def test_operations_have_names_of_their_own(app: FastAPI) -> None:
     names = [operation["operationId"] for _, operation in operations(app)]
     assert len(names) == len(set(names))
-
-
-IMPORT = """
-import socket, sys
-import sqlalchemy
-
-def refuse(*arguments):
-    sys.exit(f"a socket was opened: {arguments}")
-
-socket.socket.connect = socket.socket.bind = refuse
-sqlalchemy.create_engine = refuse
-import sqlalchemy.ext.asyncio.engine
-sqlalchemy.ext.asyncio.engine._create_engine = refuse
-import app.main, app.settings, app.enabled, importlib
-for feature in app.enabled.FEATURES:
-    importlib.import_module(f"app.features.{feature}.routes")
-import gc
-from sqlalchemy.engine import Engine
-assert not [o for o in gc.get_objects() if isinstance(o, Engine)]
-import threading
-assert threading.active_count() == 1, threading.enumerate()
-"""
-
-
-@pytest.mark.parametrize("url", ["nonsense", "postgresql://nowhere.invalid/db"])
-def test_importing_the_service_opens_no_socket_and_makes_no_engine(url: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", IMPORT],
-        cwd=SERVICE,
-        env={"DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (result.returncode, result.stderr) == (0, "")

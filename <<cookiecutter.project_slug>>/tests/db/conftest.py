@@ -1,7 +1,7 @@
 """A service of kit parts alone, with the routes of `notes`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import asyncpg
 import httpx2
@@ -16,17 +16,25 @@ from app.settings import Settings
 from tests.support import notes
 
 
+@pytest.fixture(scope="session")
+def notes_database(create_database: Callable[[str], str]) -> str:
+    """A database with the tables of `notes` and no schema version."""
+    url = create_database("notes")
+    asyncio.run(execute(url, notes.CREATE))
+    return url
+
+
 @pytest.fixture
-def notes_url(empty_url: str) -> str:
-    """A database with the tables of `notes`."""
+def notes_url(notes_database: str) -> Iterator[str]:
+    """The same for one test; its notes are gone afterwards."""
+    yield notes_database
+    asyncio.run(execute(notes_database, "TRUNCATE notes"))
 
-    async def create() -> None:
-        connection = await asyncpg.connect(empty_url)
-        await connection.execute(notes.CREATE)
-        await connection.close()
 
-    asyncio.run(create())
-    return empty_url
+async def execute(url: str, statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statements)
+    await connection.close()
 
 
 @pytest.fixture

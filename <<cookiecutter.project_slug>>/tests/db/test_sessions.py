@@ -164,12 +164,13 @@ async def test_a_timeout_of_the_route_itself_is_a_bug_not_the_database(
 
 
 async def test_an_error_in_a_query_is_a_bug_and_the_client_sees_no_sql(
-    api: httpx2.AsyncClient, look: Look
+    api: httpx2.AsyncClient,
 ) -> None:
-    await look.execute("ALTER TABLE notes RENAME TO other")
-    answer = await api.post("/notes/a")
+    # PostgreSQL stores no NUL.
+    answer = await api.post("/notes/%00")
     assert answer.status_code == 500
-    assert not {"INSERT", "notes VALUES", "Traceback"} & set(answer.text.split())
+    for part in ("INSERT", "notes VALUES", "Traceback", "asyncpg", "sqlalchemy"):
+        assert part not in answer.text
 
 
 async def end_all(look: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -18,3 +18,8 @@ def scope(path: str, *, spec_version: str = "2.3") -> dict[str, Any]:
         "headers": [],
         "server": ("service", 80),
     }
+
+
+def websocket_scope(path: str) -> dict[str, Any]:
+    """Return the scope of a WebSocket."""
+    return {**scope(path), "type": "websocket", "scheme": "ws", "subprotocols": []}

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from starlette.types import Message
+from structlog.testing import capture_logs
 
 from app.features.shop import queries, till
 from app.features.shop.schemas import GameIn, ScanError
@@ -125,6 +126,27 @@ async def read_some(app: FastAPI, path: str) -> list[bytes]:
 
     await app(asgi.scope(path), receive, send)
     return bodies
+
+
+async def test_a_till_that_leaves_before_its_answer_is_no_error(app: FastAPI) -> None:
+    messages = iter(
+        [
+            {"type": "websocket.connect"},
+            {"type": "websocket.receive", "text": '{"id": 1}'},
+        ]
+    )
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "websocket.send":
+            raise OSError
+
+    async with app.router.lifespan_context(app):
+        with capture_logs() as events:
+            await app(asgi.websocket_scope("/api/v1/games/till"), receive, send)
+    assert [event["event"] for event in events if event["log_level"] == "error"] == []
 
 
 async def test_an_export_that_fails_before_its_first_line_is_a_problem(app: FastAPI) -> None:
