@@ -1,5 +1,6 @@
 """Each combination passes the checks that it brings along."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -62,28 +63,28 @@ def test_the_default_service_passes_its_runtime_tests_and_reaches_its_coverage(
     baking.make("test-runtime", cwd=service, minutes=9)
 
 
-def without_example(service: Path, folder: Path) -> Path:
-    """Copy `service` and delete its example as the README tells people to."""
-    copy = shutil.copytree(service, folder / "service", ignore=shutil.ignore_patterns(".coverage*"))
-    for path in ("app/features/shop", "tests/api/shop", "tests/db/shop", "tests/unit/shop"):
-        shutil.rmtree(copy / path)
-    (copy / "migrations/versions/0001_games.py").unlink()
-    for folder_left in ("tests/api",):
-        if not any((copy / folder_left).iterdir()):
-            (copy / folder_left).rmdir()
-    enabled = copy / "app/enabled.py"
+def delete_example(service: Path) -> None:
+    """Delete the example as the README tells people to."""
+    readme = (service / "README.md").read_text()
+    (commands,) = re.findall(r"## Without the example\n.*?```sh\n(.*?)```", readme, re.DOTALL)
+    baking.run("sh", "-e", "-c", commands, cwd=service)
+    enabled = service / "app/enabled.py"
     enabled.write_text(enabled.read_text().replace('    "shop",\n', ""))
-    return copy
 
 
 def test_a_service_whose_example_was_deleted_by_hand_is_the_one_baked_without(
-    baked: dict[tuple[str, str], Path], source: Path, tmp_path: Path
+    source: Path, baked: dict[tuple[str, str], Path], tmp_path: Path
 ) -> None:
     # The one baked without passes its checks above, so this one does.
-    fresh = baking.bake(source, tmp_path / "shop")
-    by_hand = without_example(fresh, tmp_path)
-    fresh_none = baking.bake(source, tmp_path / "none", example="none")
-    assert baking.files(by_hand) == baking.files(fresh_none)
+    service = baking.bake(source, tmp_path / "by hand")
+    delete_example(service)
+    by_hand, without = (
+        baking.files(service),
+        baking.files(baking.bake(source, tmp_path / "none", example="none")),
+    )
+    assert "Without the example" in by_hand.pop("README.md").decode()
+    assert "Without the example" not in without.pop("README.md").decode()
+    assert by_hand == without
 
 
 def test_an_old_python_is_refused_with_one_sentence(source: Path, tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ OWN_TESTS = {"test", "demo", "tools", "lock"}
 def commands(readme: Path) -> list[str]:
     """Return the make targets that a README names in code."""
     text = readme.read_text(encoding="utf-8")
-    code = "\n".join(
-        re.findall(r"```sh\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`]+)`", text)
-    )
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    code = "\n".join([*blocks, *inline])
     lines = re.findall(r"\bmake((?: [a-z][a-z-]*)+)", re.sub(r"#.*", "", code))
     return sorted({target for line in lines for target in line.split()})
 
