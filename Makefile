@@ -5,7 +5,7 @@ VENV_PYTHON = "$(VENV)/bin/python"
 SERVICE = <<cookiecutter.project_slug>>
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test lint types lock
+.PHONY: help setup tools demo test lint types lock mutate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -42,3 +42,6 @@ types: setup ## Types of everything, strictly
 
 lock: setup ## Pin the dependencies of service and template (ARGS=--upgrade for newer ones)
 	@$(VENV_PYTHON) tools/lock.py $(ARGS)
+
+mutate: setup ## Break the service on purpose and see its tests notice (WORDS="rollback drain" for some)
+	@$(VENV_PYTHON) tools/mutate.py $(WORDS)

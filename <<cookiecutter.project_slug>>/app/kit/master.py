@@ -119,13 +119,11 @@ class Hooks:
         worker.master = arbiter.service
 
     def post_fork(self, arbiter: Arbiter, worker: Worker) -> None:
-        """Be this worker: its metric files, its watchdog from the first moment, its parent."""
+        """Be this worker: its metric files, its parent."""
         master: Master = arbiter.service
         if master.exporter:
             master.exporter.forget()
         master.identity.take(worker.slot, folder=master.folder.path)
-        # gunicorn watches a worker from its first sign of life; a start-up may hang before that.
-        worker.notify()
         die_with_parent(signal.SIGTERM, parent=worker.ppid)
 
     def child_exit(self, arbiter: Arbiter, worker: Worker) -> None:

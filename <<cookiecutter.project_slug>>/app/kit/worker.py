@@ -196,7 +196,10 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
 
     @contextlib.asynccontextmanager
     async def _signs_of_life(self) -> AsyncIterator[None]:
-        """Tell gunicorn that the loop turns, also while it drains and shuts down."""
+        """Tell gunicorn that the loop turns, also while it starts, drains and shuts down.
+
+        gunicorn watches a worker from its first sign of life: without it a start-up may hang.
+        """
 
         async def beat() -> None:
             while True:

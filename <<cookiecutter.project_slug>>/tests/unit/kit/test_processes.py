@@ -46,17 +46,25 @@ def test_a_worker_is_due_after_its_requests_and_one_at_a_time() -> None:
     recycling = Recycling(10, turn)
     assert not recycling.due(9)
     assert not Recycling(0, turn).due(10**9)
-    ready, go = os.pipe(), os.pipe()
+    other = taker(turn)
+    try:
+        assert not recycling.due(10), "the other one is leaving"
+    finally:
+        processes.end_child(other, patience_seconds=1)
+    assert recycling.due(10)
+    turn._file.close()
+
+
+def taker(turn: Turn) -> int:
+    """Fork a worker that is due and leaves slowly."""
+    taken, told = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.write(ready[1], b"1" if recycling.due(10) else b"0")
-        os.read(go[0], 1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.write(told, b"1" if Recycling(10, turn).due(10) else b"0")
+        time.sleep(30)
         os.kill(os.getpid(), signal.SIGKILL)
-    assert os.read(ready[0], 1) == b"1"
-    assert not recycling.due(10), "the other one is leaving"
-    os.write(go[1], b"1")
-    os.waitpid(pid, 0)
-    assert recycling.due(10)
-    for descriptor in (*ready, *go):
-        os.close(descriptor)
-    turn._file.close()
+    assert os.read(taken, 1) == b"1"
+    os.close(taken)
+    os.close(told)
+    return pid
