@@ -101,9 +101,10 @@ async def test_a_network_that_swallows_everything_is_a_problem_in_time(
         proxy.swallow = True
 
     async with open_database(settings) as database:
-        with pytest.raises(DatabaseUnavailable):
-            await ask_before_and_after(database, swallow)
-        proxy.swallow = False
+        for way in (database.transaction, database.reading):
+            with pytest.raises(DatabaseUnavailable):
+                await ask_before_and_after(way(), swallow)
+            proxy.swallow = False
         assert database.connections_in_use == 0
         async with database.transaction() as session:
             assert await session.scalar(text("SELECT 1")) == 1

@@ -152,7 +152,7 @@ async def test_a_connection_ended_by_the_server_is_replaced(
     await end_all(look)
     assert (await api.post("/notes/b")).status_code == 201
     with pytest.raises(DatabaseUnavailable):
-        await notes.ask_before_and_after(database, partial(end_all, look))
+        await notes.ask_before_and_after(database.transaction(), partial(end_all, look))
     assert database.connections_in_use == 0
     assert (await api.post("/notes/c")).status_code == 201
 

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 from fastapi import APIRouter, BackgroundTasks, HTTPException
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.database import Database, ReadSessionDep, SessionDep
+from app.kit.database import ReadSessionDep, SessionDep
 from app.kit.resources import ResourcesDep
 from app.kit.streams import JsonLines
 
@@ -71,10 +73,11 @@ async def sleep(seconds: float, session: ReadSessionDep) -> None:
 
 
 async def ask_before_and_after(
-    database: Database, something_happens: Callable[[], Awaitable[None]]
+    opened: AbstractAsyncContextManager[AsyncSession],
+    something_happens: Callable[[], Awaitable[None]],
 ) -> None:
-    """Run two statements in one transaction and let something happen between them."""
-    async with database.transaction() as session:
+    """Run two statements in one session and let something happen between them."""
+    async with opened as session:
         await session.execute(text("SELECT 1"))
         await something_happens()
         await session.execute(text("SELECT 1"))

@@ -1,0 +1,59 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.kit.database import DatabaseUnavailable, StatementTimeout, _driver_error
+
+
+def failure(error: BaseException, *, pre_ping: bool = False) -> Any:
+    """What SQLAlchemy tells of an error of the driver."""
+    return SimpleNamespace(original_exception=error, is_pre_ping=pre_ping, is_disconnect=False)
+
+
+def with_sqlstate(sqlstate: str) -> Exception:
+    error = Exception("from the server")
+    error.sqlstate = sqlstate  # type: ignore[attr-defined]  # as asyncpg's errors have it
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(),
+        TimeoutError(),
+        with_sqlstate("57P01"),
+        with_sqlstate("57P03"),
+        with_sqlstate("08006"),
+        with_sqlstate("53300"),
+    ],
+)
+def test_an_error_of_the_network_or_of_a_leaving_server_drops_the_connection(
+    error: Exception,
+) -> None:
+    context = failure(error)
+    with pytest.raises(DatabaseUnavailable) as translated:
+        _driver_error(context)
+    assert translated.value.__cause__ is error
+    assert context.is_disconnect is True
+
+
+def test_a_cancelled_statement_keeps_its_connection() -> None:
+    context = failure(with_sqlstate("57014"))
+    with pytest.raises(StatementTimeout):
+        _driver_error(context)
+    assert context.is_disconnect is False
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        failure(with_sqlstate("23505")),
+        failure(ValueError()),
+        failure(ConnectionResetError(), pre_ping=True),
+        failure(KeyboardInterrupt()),
+    ],
+)
+def test_other_errors_are_left_alone(context: Any) -> None:
+    _driver_error(context)
+    assert context.is_disconnect is False
