@@ -41,7 +41,7 @@ print("imported", len([name for name in sys.modules if name.startswith("app.")])
 
 def test_import_opens_no_socket_makes_no_engine_and_starts_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", IMPORT_EVERYTHING],
+        [sys.executable, "-B", "-W", "error", "-c", IMPORT_EVERYTHING],
         cwd=ROOT,
         capture_output=True,
         text=True,
