@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 from uuid import uuid4
@@ -129,14 +128,14 @@ class DatabaseSettings(Group):
         except dsn.AddressError as error:
             raise ValueError(f"DATABASE_URL: {error}") from None
 
-    @cached_property
+    @property
     def connect_arguments(self) -> dict[str, Any]:
-        """Keywords for `asyncpg.connect`; the password is a function when a file holds it."""
+        """Keywords for `asyncpg.connect`, made anew from files that may have been rotated."""
         arguments = self.address.arguments()
         if self.password is not None:
             arguments["password"] = self.password.get_secret_value()
         if self.password_file is not None:
-            arguments["password"] = self._read_password
+            arguments["password"] = self._read_password()
         arguments["timeout"] = self.pool_timeout_seconds
         arguments["server_settings"] = self._server_settings()
         arguments["command_timeout"] = self.statement_timeout_ms / 1000 + NETWORK_GRACE_SECONDS
@@ -226,11 +225,27 @@ async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
 
 
 async def connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
-    """Open a connection of its own, outside the pool; raise `DatabaseUnavailable`."""
+    """Open a connection or raise `DatabaseUnavailable`, also when a file that it needs is gone."""
     try:
         return await asyncpg.connect(**settings.connect_arguments)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable from error
+
+
+@asynccontextmanager
+async def open_connection(
+    settings: DatabaseSettings,
+) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Give a connection outside the pool; after an error it is dropped without a farewell.
+
+    A farewell waits for the server, and the error may be that the server is out of reach.
+    """
+    connection = await connect(settings)
+    try:
+        yield connection
+        await connection.close(timeout=DISPOSE_SECONDS)
+    finally:
+        connection.terminate()
 
 
 async def check_once(settings: DatabaseSettings) -> None:
@@ -238,11 +253,8 @@ async def check_once(settings: DatabaseSettings) -> None:
     address = settings.address
     place = f"{address.host or 'the local socket'} port {address.port}"
     try:
-        connection = await connect(settings)
-        try:
+        async with open_connection(settings) as connection:
             await connection.execute("SELECT 1")
-        finally:
-            await connection.close()
     except (DatabaseUnavailable, OSError, asyncpg.PostgresError) as error:
         reason = error.__cause__ or error
         raise DatabaseUnavailable(

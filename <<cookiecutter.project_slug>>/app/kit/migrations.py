@@ -19,7 +19,7 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from .database import DatabaseSettings, DatabaseUnavailable, connect
+from .database import DatabaseSettings, DatabaseUnavailable, open_connection
 
 FOLDER = Path(__file__).resolve().parents[2] / "migrations"
 # Any number that no other user of the same database takes for an advisory lock.
@@ -66,15 +66,14 @@ def known_versions(folder: Path = FOLDER) -> Versions:
 
 async def applied_versions(settings: DatabaseSettings) -> frozenset[str]:
     """Return the revisions of the database, on a connection of its own; none when it is empty."""
-    connection = await connect(settings)
-    try:
-        # In a transaction: pgbouncer would give each half of the query another server.
-        async with connection.transaction(readonly=True):
+    async with open_connection(settings) as connection:
+        # In a transaction: pgbouncer would give each half of a query another server. It is begun
+        # by hand: a block would roll back on its way out, and wait for a server out of reach.
+        await connection.execute("BEGIN READ ONLY")
+        rows = []
+        if await connection.fetchval("SELECT to_regclass('alembic_version')"):
             rows = await connection.fetch("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
-        return frozenset()
-    finally:
-        await connection.close()
+        await connection.execute("COMMIT")
     return frozenset(row["version_num"] for row in rows)
 
 
@@ -163,8 +162,7 @@ async def _lock(settings: DatabaseSettings) -> AsyncIterator[None]:
     It is tried again and again: a statement that waits for the lock would hold a snapshot, and
     CREATE INDEX CONCURRENTLY would wait for that one for ever.
     """
-    connection = await connect(settings)
-    try:
+    async with open_connection(settings) as connection:
         give_up = time.monotonic() + LOCK_SECONDS
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):
             if time.monotonic() > give_up:
@@ -173,5 +171,3 @@ async def _lock(settings: DatabaseSettings) -> AsyncIterator[None]:
                 )
             await asyncio.sleep(LOCK_POLL_SECONDS)
         yield
-    finally:
-        await connection.close()

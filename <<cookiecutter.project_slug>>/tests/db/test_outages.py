@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -17,7 +18,8 @@ from app.kit.database import (
     check_once,
     open_database,
 )
-from app.kit.migrations import applied_versions, known_versions
+from app.kit.health import Readiness
+from app.kit.migrations import Versions, applied_versions, known_versions
 from tests.support.notes import ask_before_and_after
 from tests.support.proxy import Proxy
 
@@ -122,6 +124,22 @@ async def test_closing_does_not_wait_for_a_database_out_of_reach(
     assert [event["event"] for event in events] == ["database connections left open"]
 
 
+@pytest.mark.parametrize("budget", range(0, 1000, 90))
+async def test_readiness_answers_in_time_wherever_the_network_falls_silent(
+    budget: int, proxy: Proxy, notes_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.kit.health.DEADLINE_SECONDS", 0.05)
+    proxy.budget, proxy.falls_silent = budget, True
+    needed = Versions(frozenset({"1"}), frozenset({"1"}))
+    readiness = Readiness(partial(applied_versions, notes_settings), needed, requires_database=True)
+    async with asyncio.timeout(5):
+        obstacle = await readiness.obstacle()
+    assert obstacle in {
+        "The database does not answer.",
+        "The database has no revision; this code needs 1.",
+    }
+
+
 async def test_a_server_that_accepts_and_says_nothing_is_a_problem_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/shop?sslmode=disable"
@@ -156,12 +174,12 @@ async def test_a_wrong_name_is_named_to_the_operator(postgres_url: str) -> None:
         await check_once(DatabaseSettings(url=SecretStr(wrong)))
 
 
-async def test_a_password_file_that_vanished_is_no_answer_of_the_database(tmp_path: Path) -> None:
+async def test_a_password_file_that_vanished_is_named_to_the_operator(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("x")
     settings = DatabaseSettings(password_file=file, port=1)
     file.unlink()
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(DatabaseUnavailable, match=f"{file} cannot be read"):
         await check_once(settings)
 
 

@@ -21,8 +21,9 @@ class Proxy:
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}{parts.path}?sslmode=disable"
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        # Bytes from the server that pass before every connection is reset; None: all.
+        # Bytes from the server that pass before every connection is reset, or silent; None: all.
         self.budget: int | None = None
+        self.falls_silent = False
         self.swallow = False
 
     def __enter__(self) -> Self:
@@ -55,6 +56,12 @@ class Proxy:
                 end.shutdown(socket.SHUT_RD)
             end.close()
 
+    def _run_out(self) -> None:
+        if self.falls_silent:
+            self.swallow = True
+        else:
+            self.reset()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -80,7 +87,7 @@ class Proxy:
                     self.budget -= len(data)
                 sink.sendall(data)
                 if from_server and self.budget == 0:
-                    self.reset()
+                    self._run_out()
         except OSError:
             pass
         finally:

@@ -2,6 +2,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from structlog.typing import EventDict
 
@@ -23,6 +24,12 @@ def test_a_game_that_is_added_is_found_at_its_location(client: TestClient) -> No
     assert answer.json() == {"id": 1, "name": "Catan", "price": "49.90", "in_stock": True}
     assert answer.headers["location"] == "/api/v1/games/1"
     assert client.get(answer.headers["location"]).json() == answer.json()
+
+
+def test_a_location_leads_through_a_proxy_that_strips_a_prefix(app: FastAPI) -> None:
+    with TestClient(app, root_path="/shop") as client:
+        answer = client.post(GAMES, json={"name": "Catan", "price": 1})
+    assert answer.headers["location"] == f"/shop{GAMES}/1"
 
 
 def test_a_name_is_taken_once(client: TestClient) -> None:

@@ -27,10 +27,10 @@ def test_the_separate_settings_name_the_same_database_as_a_url() -> None:
 def test_a_password_file_is_read_for_each_connection(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(f"{SECRET}\n")
-    password = DatabaseSettings(password_file=file).connect_arguments["password"]
-    assert password() == SECRET
+    settings = DatabaseSettings(password_file=file)
+    assert settings.connect_arguments["password"] == SECRET
     file.write_text("rotated")
-    assert password() == "rotated"
+    assert settings.connect_arguments["password"] == "rotated"
 
 
 def test_a_url_without_a_password_takes_it_from_elsewhere(tmp_path: Path) -> None:
