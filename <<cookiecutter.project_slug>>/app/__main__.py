@@ -52,9 +52,13 @@ def _serve_gunicorn() -> int:
 def _serve_reloading() -> int:
     import uvicorn
 
+    from app.kit.ports import require_free
     from app.settings import Settings
 
     server = Settings.load().server
+    require_free(server.host, server.port, setting="PORT")
+    if server.metrics_port:
+        require_free(server.host, server.metrics_port, setting="METRICS_PORT")
     uvicorn.run(
         "app.main:create_app",
         factory=True,

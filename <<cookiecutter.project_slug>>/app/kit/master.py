@@ -4,12 +4,10 @@
 """
 
 import asyncio
-import errno
 import gc
 import mmap
 import os
 import signal
-import socket
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ from .database import DatabaseSettings, check_once
 from .environment import SettingsError, read
 from .errors import Unavailable
 from .metrics import MetricsFolder
+from .ports import listen, require_free
 from .processes import die_with_parent
 from .recycling import Turn
 from .server import ServerSettings
@@ -156,12 +155,12 @@ class Hooks:
         arbiter.handle_usr2 = _refuse_upgrade
 
     def _claim(self, *, workers: int) -> Master:
-        _bind(self.server.host, self.server.port, "PORT").close()
+        require_free(self.server.host, self.server.port, setting="PORT")
         folder = MetricsFolder.claim(os.environ.get("PROMETHEUS_MULTIPROC_DIR"), slug=self.slug)
         slots.require_room(folder.path, workers=workers)
         if self.server.metrics_port == 0:
             return Master(folder, None)
-        listener = _bind(self.server.host, self.server.metrics_port, "METRICS_PORT")
+        listener = listen(self.server.host, self.server.metrics_port, setting="METRICS_PORT")
         return Master(folder, exporter.Exporter(listener, folder.path))
 
 
@@ -169,16 +168,6 @@ def _ensure_exporter(arbiter: Arbiter) -> None:
     master: Master = arbiter.service
     if master.exporter:
         master.exporter.ensure(inherited=[listener.sock for listener in arbiter.LISTENERS])
-
-
-def _bind(host: str, port: int, name: str) -> socket.socket:
-    try:
-        return exporter.bind(host, port)
-    except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        reason = "is in use by another process" if taken else f"cannot be bound ({error.strerror})"
-        message = f"{host} port {port} {reason}: set {name} to a free one or end that process."
-        raise SettingsError(message) from None
 
 
 def _refuse_upgrade() -> None:

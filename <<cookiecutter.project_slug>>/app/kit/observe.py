@@ -56,8 +56,10 @@ class Observe:
             try:
                 await self._app(scope, receive, look.send)
             except asyncio.CancelledError:
+                if not self._drain.draining or look.begun:
+                    raise
+                # Answered, it need not be raised: the server would log it as an error.
                 await look.answer_cut(receive)
-                raise
             except Exception:
                 log.exception("unhandled error", method=scope.get("method"), path=scope["path"])
                 if look.begun:
@@ -118,10 +120,9 @@ class _Look:
 
     async def answer_cut(self, receive: Receive) -> None:
         """Say 503 to a request that is cut because the worker leaves."""
-        if self._drain.draining and not self.begun:
-            detail = "The service is restarting; try again."
-            response = problem_response(503, detail, self._scope, headers={"Retry-After": "1"})
-            await response(self._scope, receive, self.send)
+        detail = "The service is restarting; try again."
+        response = problem_response(503, detail, self._scope, headers={"Retry-After": "1"})
+        await response(self._scope, receive, self.send)
 
     def log(self) -> None:
         """Write the one line."""

@@ -93,9 +93,14 @@ class DrainingServer(Server):
             self._leave_at = time.monotonic() + self._plan.drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; closing the servers has closed their sockets too, so they are not passed on."""
+        """Stop in the time that is left; nobody else would end a worker that is recycled."""
+        # Closing the servers closes their sockets too, so they are not passed on.
         del sockets
-        await super().shutdown()
+        try:
+            async with asyncio.timeout(self._plan.worker - self._plan.drain):
+                await super().shutdown()
+        except TimeoutError:
+            log.exception("shutdown took too long, leaving")
 
     async def on_tick(self, counter: int) -> bool:
         """Decide ten times a second whether to go on."""

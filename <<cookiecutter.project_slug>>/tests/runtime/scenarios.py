@@ -32,6 +32,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     ALIVE.set(1)
     atexit.register(lambda: log.info("exit hook ran"))
     yield
+    if _order() == "stay":
+        await asyncio.sleep(60)
     log.info("lifespan closed")
 
 

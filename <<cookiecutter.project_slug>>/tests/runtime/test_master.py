@@ -14,6 +14,7 @@ import pytest
 
 from tests.runtime.conftest import Start
 from tests.runtime.harness import Service, ask, connected, eventually, lives, port_is_free
+from tests.support.ports import has_ipv6
 
 COUNTED = 'http_requests_total{handler="/scenarios/pid",method="GET",status="2xx"}'
 
@@ -219,7 +220,7 @@ def test_the_reloading_server_serves_metrics_too(start: Start) -> None:
     eventually(lambda: port_is_free(service.port))
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_the_service_listens_on_ipv6(start: Start) -> None:
     service = start(HOST="::1")
     with socket.create_connection(("::1", service.port)) as connection:

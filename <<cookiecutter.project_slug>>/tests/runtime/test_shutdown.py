@@ -84,6 +84,19 @@ def test_a_plain_route_that_cannot_be_cancelled_does_not_keep_the_exit_hooks_fro
     assert "SIGKILL" not in service.text
 
 
+def test_a_lifespan_that_does_not_close_is_left_behind_in_time(
+    start: Start, tmp_path: Path
+) -> None:
+    order = tmp_path / "order"
+    service = start(SCENARIO_FILE=order)
+    order.write_text("stay")
+    service.process.send_signal(signal.SIGTERM)
+    assert service.wait_end(seconds=10) == 0
+    assert len(service.events("shutdown took too long, leaving")) == 2
+    assert len(service.events("exit hook ran")) == 2
+    assert "SIGKILL" not in service.text
+
+
 def test_a_request_that_is_cut_before_its_first_byte_is_told_to_come_back(
     start: Start, background: ThreadPoolExecutor
 ) -> None:

@@ -1,5 +1,6 @@
 """Ports of this machine."""
 
+import errno
 import socket
 import time
 
@@ -23,3 +24,9 @@ def wait_open(port: int, *, seconds: float = 10) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def has_ipv6() -> bool:
+    """Tell whether this machine's loopback speaks IPv6."""
+    with socket.socket(socket.AF_INET6) as probe:
+        return probe.connect_ex(("::1", 9)) in {0, errno.ECONNREFUSED}

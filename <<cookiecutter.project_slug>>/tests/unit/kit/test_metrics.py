@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import Counter
 
-from app.kit import exporter, metrics, slots
+from app.kit import exporter, metrics, ports, slots
 from app.kit.environment import SettingsError
 from app.kit.metrics import MetricsFolder
 from app.kit.server import ServerSettings
@@ -85,7 +85,7 @@ async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -
     async with metrics.open_metrics(app, ServerSettings(metrics_port=port)):
         text = await asyncio.to_thread(scrape, port)
     assert "made_by_a_test_total 3.0" in text
-    exporter.bind("127.0.0.1", port, patience_seconds=0).close()
+    ports.require_free("127.0.0.1", port, setting="METRICS_PORT")
 
 
 @pytest.mark.anyio
@@ -102,21 +102,8 @@ async def test_port_0_and_a_master_leave_the_port_alone(tmp_path: Path) -> None:
             pass
 
 
-def test_a_taken_port_is_waited_for_and_then_an_error() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(OSError, match="in use"):
-            exporter.bind("127.0.0.1", taken.getsockname()[1], patience_seconds=0.15)
-
-
-def test_a_port_of_an_address_that_is_not_ours_is_an_error_at_once() -> None:
-    with pytest.raises(OSError, match=r"assign|address"):
-        exporter.bind("192.0.2.1", 9000, patience_seconds=60)
-
-
 def test_an_exporter_serves_metrics_alone_and_is_replaced_not_too_often(tmp_path: Path) -> None:
-    listener = exporter.bind("127.0.0.1", 0)
+    listener = ports.listen("127.0.0.1", 0, setting="METRICS_PORT")
     port = listener.getsockname()[1]
     served = exporter.Exporter(listener, tmp_path)
     served.ensure()
