@@ -82,7 +82,7 @@ async def until_asleep(database: Database) -> None:
             asleep = await session.scalar(count) or 0
 
 
-@pytest.mark.parametrize("budget", [*range(0, 500, 37), 600, 800, 1000])
+@pytest.mark.parametrize("budget", [*range(0, 500, 70), 600, 1000])
 async def test_a_connection_lost_at_any_moment_is_a_problem_and_never_a_bug(
     budget: int, api: httpx2.AsyncClient, proxy: Proxy, database: Database
 ) -> None:
@@ -124,7 +124,7 @@ async def test_closing_does_not_wait_for_a_database_out_of_reach(
     assert [event["event"] for event in events] == ["database connections left open"]
 
 
-@pytest.mark.parametrize("budget", range(0, 1000, 90))
+@pytest.mark.parametrize("budget", [0, 90, 450, 500, 540, 580, 700])
 async def test_readiness_answers_in_time_wherever_the_network_falls_silent(
     budget: int, proxy: Proxy, notes_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
