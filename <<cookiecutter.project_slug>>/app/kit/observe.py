@@ -139,9 +139,11 @@ class _Look:
 
 def _route(scope: Scope) -> str:
     """Return the template of the matched route with every prefix, never the path itself."""
+    # FastAPI leaves the whole template of an HTTP route in its own context, and that of a WebSocket
+    # in the route.
     context = scope.get("fastapi", {}).get("effective_route_context")
-    route = context or scope.get("route")
-    return str(getattr(route, "path", _UNMATCHED))
+    templates = (getattr(found, "path", "") for found in (context, scope.get("route")))
+    return next(filter(None, templates), _UNMATCHED)
 
 
 def _mode(scope: Scope) -> str | None:

@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from app.kit.database import DatabaseSettings, SessionDep, refuse_more_threads_than_pool
-from app.kit.environment import SettingsError
 from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
@@ -40,6 +38,12 @@ async def broken() -> None:
 @router.get("/stream", response_class=StreamingResponse)
 async def stream() -> StreamingResponse:
     return StreamingResponse(iter(["one", "two"]), media_type="text/plain")
+
+
+@router.websocket("/sockets/{name}")
+async def converse(name: str, socket: WebSocket) -> None:
+    await socket.accept()
+    await socket.receive()
 
 
 def client(**server: object) -> TestClient:
@@ -112,6 +116,17 @@ def test_the_route_in_the_log_is_a_template_not_a_path(edge: TestClient) -> None
     assert "secret-name" not in str(logged)
 
 
+def test_a_websocket_is_logged_with_its_template(edge: TestClient) -> None:
+    with capture_logs() as logged, edge.websocket_connect("/edge/sockets/secret-name") as socket:
+        socket.close()
+    (line,) = [entry for entry in logged if entry["event"] == "request"]
+    assert (line["route"], line["method"], line["status"]) == (
+        "/edge/sockets/{name}",
+        "WEBSOCKET",
+        101,
+    )
+
+
 def test_a_body_over_the_limit_is_413_with_or_without_a_length(edge: TestClient) -> None:
     small, large = '{"text": "' + "x" * 900 + '"}', '{"text": "' + "x" * 2000 + '"}'
     assert edge.post("/edge/bodies/x", content=small, headers=JSON).status_code == 200
@@ -156,17 +171,3 @@ def test_without_origins_no_browser_may_call(edge: TestClient) -> None:
 
 def test_metrics_are_not_served_on_the_port_of_the_api(edge: TestClient) -> None:
     assert edge.get("/metrics").status_code == 404
-
-
-def test_more_threads_than_connections_are_refused_for_plain_routes_with_a_session() -> None:
-    app, greedy = FastAPI(), APIRouter()
-
-    @greedy.get("/greedy")
-    def borrow(session: SessionDep) -> None:
-        """Hold a connection while waiting for a thread."""
-
-    app.include_router(greedy)
-    database = DatabaseSettings(pool_size=10, max_overflow=0)
-    refuse_more_threads_than_pool(app, database, threads=10)
-    with pytest.raises(SettingsError, match="THREADPOOL_TOKENS"):
-        refuse_more_threads_than_pool(app, database, threads=11)

@@ -109,10 +109,13 @@ class Service:
 
     def wait_ready(self, workers: int) -> None:
         eventually(
-            lambda: len(self.events_so_far("service ready")) >= workers,
+            lambda: (
+                len(self.events_so_far("service ready")) >= workers or not lives(self.process.pid)
+            ),
             seconds=30,
-            what=f"{workers} workers ready\n{self.text}",
+            what=f"{workers} workers ready",
         )
+        assert lives(self.process.pid), self.text
 
     def events_so_far(self, name: str) -> list[str]:
         return [line for line in self.text.splitlines() if f'"event": "{name}"' in line]
