@@ -1,5 +1,6 @@
 """One clean copy of the template and one bake of each combination serve all tests."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,23 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def baked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    """Every combination, in folders with a space in their paths."""
-    folder = tmp_path_factory.mktemp("my services")
+    """Every combination, to look at: a test that runs something in one takes it from `used`."""
+    folder = tmp_path_factory.mktemp("bakes")
     return {
         (example, ci): baking.bake(source, folder / f"{example} {ci}", example=example, ci=ci)
         for example, ci in COMBINATIONS
+    }
+
+
+@pytest.fixture(scope="session")
+def used(
+    baked: dict[tuple[str, str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Path]:
+    """Every combination, to run things in, in folders with a space in their paths."""
+    folder = tmp_path_factory.mktemp("my services")
+    return {
+        chosen: shutil.copytree(service, folder / " ".join(chosen))
+        for chosen, service in baked.items()
     }
 
 

@@ -20,9 +20,9 @@ def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize("example", ["shop", "none"])
 def test_github_combinations_pass_their_checks(
-    example: str, baked: dict[tuple[str, str], Path], mypy_cache: dict[str, str]
+    example: str, used: dict[tuple[str, str], Path], mypy_cache: dict[str, str]
 ) -> None:
-    baking.make("setup", *CHECKS, cwd=baked[example, "github"], env=mypy_cache, minutes=9)
+    baking.make("setup", *CHECKS, cwd=used[example, "github"], env=mypy_cache, minutes=9)
 
 
 def test_gitlab_with_the_shop_sets_itself_up_and_passes_its_checks_on_python_313(
@@ -54,10 +54,10 @@ def test_the_unrendered_tree_passes_the_same_checks(mypy_cache: dict[str, str]) 
 
 
 def test_the_default_service_passes_its_runtime_tests_and_reaches_its_coverage(
-    baked: dict[tuple[str, str], Path],
+    used: dict[tuple[str, str], Path],
 ) -> None:
     # The coverage is that of both suites.
-    service = baked["shop", "github"]
+    service = used["shop", "github"]
     if not list(service.glob(".coverage.test*")):
         baking.make("test", cwd=service)
     baking.make("test-runtime", cwd=service, minutes=9)
@@ -73,7 +73,7 @@ def delete_example(service: Path) -> None:
 
 
 def test_a_service_whose_example_was_deleted_by_hand_is_the_one_baked_without(
-    source: Path, baked: dict[tuple[str, str], Path], tmp_path: Path
+    source: Path, tmp_path: Path
 ) -> None:
     # The one baked without passes its checks above, so this one does.
     service = baking.bake(source, tmp_path / "by hand")
