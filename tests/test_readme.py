@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -40,6 +42,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A folder for databases that is removed; as root they belong to another user."""
+    folder = Path(tempfile.mkdtemp(prefix="state-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @contextmanager
 def serving(service: Path, target: str, state: Path) -> Iterator[int]:
     """Run `make run` or `make dev` until this block ends, as Ctrl-C ends it; yield the port."""
@@ -48,6 +59,7 @@ def serving(service: Path, target: str, state: Path) -> Iterator[int]:
         PORT=str(port),
         METRICS_PORT=str(metrics_port),
         WEB_CONCURRENCY="1",
+        TMPDIR=str(state),
         XDG_STATE_HOME=str(state),
     )
     log = (state / f"{target}-{port}.log").open("w+")
@@ -100,10 +112,10 @@ def refuses(port: int) -> bool:
 
 
 def test_two_services_run_at_once_from_folders_with_a_space(
-    used: dict[tuple[str, str], Path], tmp_path: Path
+    used: dict[tuple[str, str], Path], state: Path
 ) -> None:
     shop, bare = used["shop", "github"], used["none", "github"]
-    with serving(shop, "run", tmp_path) as first, serving(bare, "run", tmp_path) as second:
+    with serving(shop, "run", state) as first, serving(bare, "run", state) as second:
         assert get(first, "/api/v1/games") == '{"games":[],"next":null}'
         assert get(first, "/health") == get(second, "/health") == '{"status":"healthy"}'
         with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -112,9 +124,9 @@ def test_two_services_run_at_once_from_folders_with_a_space(
     assert refuses(second)
 
 
-def test_make_dev_reloads_when_a_file_changes(source: Path, tmp_path: Path) -> None:
+def test_make_dev_reloads_when_a_file_changes(source: Path, tmp_path: Path, state: Path) -> None:
     service = baking.bake(source, tmp_path, example="none")
-    with serving(service, "dev", tmp_path) as port:
+    with serving(service, "dev", state) as port:
         about = service / "app/about.py"
         about.write_text(about.read_text().replace('"0.1.0"', '"0.2.0"'))
         deadline = time.monotonic() + SECONDS
@@ -130,16 +142,16 @@ def get_or_nothing(port: int, path: str) -> str:
 
 
 def test_every_command_of_the_services_readme_was_run(
-    used: dict[tuple[str, str], Path], tmp_path: Path
+    used: dict[tuple[str, str], Path], state: Path
 ) -> None:
     service = used["none", "gitlab"]
     named = set(commands(service / "README.md"))
     assert named >= {"run", "dev", "test", "setup"}
-    env = baking.environment(XDG_STATE_HOME=str(tmp_path))
+    env = baking.environment(TMPDIR=str(state), XDG_STATE_HOME=str(state))
     for target in sorted(named - baking.ran - ENDLESS - {"lock"}):
         baking.make(target, cwd=service, minutes=9, env=env)
     for target in sorted((ENDLESS & named) - baking.ran):
-        with serving(service, target, tmp_path):
+        with serving(service, target, state):
             pass
     baking.make("db-stop", cwd=service, env=env)
 

@@ -1,6 +1,7 @@
 """The PostgreSQL out of a wheel: found again, ended for certain, at home in any folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,10 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state folder of the test's own; whatever runs in it is ended."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     yield tmp_path
-    postgres.Server(postgres.data_folder(tmp_path)).stop()
+    server = postgres.Server(postgres.data_folder(tmp_path))
+    server.stop()
+    # As root it lies in the temporary folder and not below tmp_path.
+    shutil.rmtree(server.folder, ignore_errors=True)
 
 
 def processes(folder: Path) -> list[psutil.Process]:
