@@ -13,11 +13,12 @@ from fastapi import FastAPI
 from app import about
 from app.enabled import FEATURES
 from app.kit import edge, errors, health, logs, metrics, observe, openapi
-from app.kit.database import open_database, refuse_more_threads_than_pool
+from app.kit.database import open_database
 from app.kit.drain import Drain
 from app.kit.phases import open_phases
 from app.kit.resources import Resources
 from app.kit.tasks import open_tasks
+from app.kit.threads import refuse_more_threads_than_pool
 from app.settings import Settings
 
 

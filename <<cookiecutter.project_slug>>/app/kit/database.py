@@ -10,13 +10,7 @@ from uuid import uuid4
 
 import asyncpg
 import structlog
-from fastapi import Depends, FastAPI
-from fastapi.dependencies.models import (
-    Dependant,
-    _is_async_gen_callable,
-    _is_coroutine_callable,
-)
-from fastapi.routing import iter_route_contexts
+from fastapi import Depends
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy import MetaData, event
@@ -33,7 +27,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from starlette.requests import HTTPConnection
 
 from . import dsn
-from .environment import Group, SettingsError
+from .environment import Group
 from .errors import DeadlineExceeded, Unavailable
 
 # Below the idle time after which firewalls and balancers forget a connection.
@@ -262,31 +256,6 @@ async def check_once(settings: DatabaseSettings) -> None:
         ) from error
 
 
-def refuse_more_threads_than_pool(
-    app: FastAPI, settings: DatabaseSettings, *, threads: int
-) -> None:
-    """Raise `SettingsError` when plain `def` code waits for connections that its threads hold up.
-
-    Beyond the pool every further thread only waits, and throughput collapses.
-    """
-    connections = settings.pool_size + settings.max_overflow
-    if threads <= connections:
-        return
-    for route in iter_route_contexts(app.routes):
-        dependant = getattr(route, "dependant", None)
-        if dependant and uses_session(dependant) and not _runs_on_the_loop(dependant):
-            raise SettingsError(
-                f"THREADPOOL_TOKENS is {threads} and {route.path} uses the database from a plain"
-                f" def, with {connections} connections; lower it to {connections}"
-                " or raise DATABASE_POOL_SIZE."
-            )
-
-
-def uses_session(dependant: Dependant) -> bool:
-    """Tell whether a route borrows a session for the time of its function."""
-    return not {get_session, get_read_session}.isdisjoint(_calls(dependant))
-
-
 def get_database(connection: HTTPConnection) -> Database:
     """Find the database of the running app, from an HTTP request or a WebSocket."""
     database: Database = connection.app.state.resources.database
@@ -377,16 +346,3 @@ def _driver_error(context: ExceptionContext) -> None:
 
 def _sqlstate(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or ""
-
-
-def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
-    yield dependant.call
-    for inner in dependant.dependencies:
-        yield from _calls(inner)
-
-
-def _runs_on_the_loop(dependant: Dependant) -> bool:
-    """Tell by FastAPI's own rule whether the function and all that it depends on are async."""
-    return all(
-        _is_coroutine_callable(call) or _is_async_gen_callable(call) for call in _calls(dependant)
-    )

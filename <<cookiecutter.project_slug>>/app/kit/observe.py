@@ -5,17 +5,16 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from fastapi.dependencies.models import _is_async_gen_callable, _is_coroutine_callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .drain import Drain
 from .errors import problem_response
 from .server import ServerSettings
+from .threads import runs_on_loop
 
 log = structlog.get_logger("access")
 # What may come in as a request id and go out into logs: no spaces, quotes or line ends.
@@ -151,11 +150,6 @@ def _mode(scope: Scope) -> str | None:
     if endpoint is None:
         return None
     return "event loop" if runs_on_loop(endpoint) else "thread pool"
-
-
-def runs_on_loop(call: Callable[..., Any] | None) -> bool:
-    """Tell whether FastAPI runs `call` on the event loop, by its own rule, or in a thread."""
-    return _is_coroutine_callable(call) or _is_async_gen_callable(call)
 
 
 def _security_headers(server: ServerSettings) -> dict[str, str]:

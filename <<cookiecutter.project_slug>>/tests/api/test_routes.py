@@ -8,8 +8,9 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 
-from app.kit.database import SessionDep, uses_session
+from app.kit.database import SessionDep
 from app.kit.streams import JsonLines
+from app.kit.threads import uses_session
 
 
 def streams(route: RouteContext) -> bool:

@@ -9,9 +9,9 @@ from app.kit.database import (
     DatabaseSettings,
     ReadSessionDep,
     SessionDep,
-    refuse_more_threads_than_pool,
 )
 from app.kit.environment import SettingsError, read
+from app.kit.threads import refuse_more_threads_than_pool
 
 SECRET = "hunter2"
 

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from app.kit.drain import Drain
 from app.kit.edge import Deadline
-from app.kit.observe import Observe, runs_on_loop
+from app.kit.observe import Observe
+from app.kit.threads import runs_on_loop
 
 pytestmark = pytest.mark.anyio
 
