@@ -63,7 +63,9 @@ def test_a_traceback_is_one_line_of_json_without_local_variables(
 def test_people_get_text(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(level="INFO", json=False)
     structlog.get_logger().info("ours", answer=42)
-    assert "ours" in capsys.readouterr().out
+    line = capsys.readouterr().out
+    assert "ours" in line
+    assert "\x1b" not in line, "colours are for terminals"
 
 
 def test_warnings_are_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
