@@ -83,8 +83,11 @@ class MetricsFolder:
             return cls(path, _lock(path), temporary=False)
         base = memory_folder()
         _sweep(base, slug)
-        path = Path(tempfile.mkdtemp(prefix=f"{slug}-metrics-", dir=base))
-        return cls(path, _lock(path), temporary=True)
+        # Locked before it has a name that another master would sweep.
+        new = Path(tempfile.mkdtemp(prefix=f".{slug}-", dir=base))
+        lock = _lock(new)
+        path = new.rename(base / f"{slug}-metrics{new.name.removeprefix(f'.{slug}')}")
+        return cls(path, lock, temporary=True)
 
     def release(self) -> None:
         """Give the folder back; a temporary one is removed."""
