@@ -37,6 +37,7 @@ lint: setup ## Style and format of everything, and the service's borders between
 	@cd "$(SERVICE)" && "$(VENV)/bin/lint-imports" --no-logo
 
 types: setup ## Types of everything, strictly
+	@echo "Checking types, half a minute the first time"
 	@$(VENV_PYTHON) -m mypy
 	@cd "$(SERVICE)" && $(VENV_PYTHON) -m mypy
 
