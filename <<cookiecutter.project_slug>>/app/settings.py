@@ -16,6 +16,7 @@ from app.kit.environment import Group, SettingsError, read, refuse_unknown
 from app.kit.health import ReadinessSettings
 from app.kit.server import MIB, PREFIXES, ServerSettings
 
+# In the order of the fields below.
 GROUPS: tuple[type[Group], ...] = (ServerSettings, DatabaseSettings, ReadinessSettings)
 
 
@@ -31,12 +32,20 @@ class Settings(BaseModel):
     @classmethod
     def load(cls) -> Self:
         """Read the environment or raise `SettingsError` with a sentence for each problem."""
-        refuse_unknown(os.environ, GROUPS, prefixes=(*PREFIXES, "DATABASE_", "READINESS_"))
-        settings = cls(
-            server=read(ServerSettings),
-            database=read(DatabaseSettings),
-            readiness=read(ReadinessSettings),
-        )
+        found: dict[str, Group] = {}
+        wrong: list[str] = []
+        try:
+            refuse_unknown(os.environ, GROUPS, prefixes=(*PREFIXES, "DATABASE_", "READINESS_"))
+        except SettingsError as error:
+            wrong.append(str(error))
+        for name, group in zip(cls.model_fields, GROUPS, strict=True):
+            try:
+                found[name] = read(group)
+            except SettingsError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise SettingsError("\n".join(wrong))
+        settings = cls.model_validate(found)
         settings.check()
         return settings
 

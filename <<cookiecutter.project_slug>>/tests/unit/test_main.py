@@ -123,3 +123,13 @@ def test_the_environment_is_read_and_checked(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("REQUEST_TIMEOUT_SECOND", "20")
     with pytest.raises(SettingsError, match="was REQUEST_TIMEOUT_SECONDS meant"):
         Settings.load()
+
+
+def test_problems_of_all_groups_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "high")
+    monkeypatch.setenv("DATABASE_POOL_SIZE", "0")
+    monkeypatch.setenv("DATABASE_POOL_SIZES", "3")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    names = [line.split()[0] for line in str(caught.value).splitlines()]
+    assert names == ["DATABASE_POOL_SIZES", "PORT", "DATABASE_POOL_SIZE"]
