@@ -29,7 +29,7 @@ demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it 
 	@$(VENV_PYTHON) tools/demo.py
 
 test: setup ## Every test of the template, with each combination's own checks
-	@$(VENV_PYTHON) -m pytest --verbose
+	@$(VENV_PYTHON) -m pytest --verbose --durations=15
 
 lint: setup ## Style and format of everything, and the service's borders between layers
 	@$(VENV_PYTHON) -m ruff check .

@@ -152,7 +152,7 @@ slugs = st.one_of(texts, st.from_regex(r"[a-z][a-z0-9-]{0,45}", fullmatch=True))
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     database=None,
     derandomize=True,

@@ -206,6 +206,8 @@ def leave(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
+    # Also where a shell started it in the background, which ignores SIGINT.
+    signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
     wanted = Path(sys.argv[1]) if len(sys.argv) > 1 else EXPECTATIONS
     try:

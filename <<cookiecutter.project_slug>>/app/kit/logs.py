@@ -7,9 +7,6 @@ import sys
 import structlog
 from structlog.typing import EventDict, Processor
 
-# What a library logs below this level is of no use to who runs the service.
-_QUIET = {"uvicorn.access": "WARNING", "asyncio": "WARNING"}
-
 
 def configure(*, level: str, json: bool) -> None:
     """Send every line of this process, ours and the libraries', to standard output.
@@ -41,9 +38,12 @@ def configure(*, level: str, json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    pass_on("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error")
-    for name, quiet in _QUIET.items():
-        logging.getLogger(name).setLevel(quiet)
+    pass_on("uvicorn", "uvicorn.error", "gunicorn.error")
+    # A request has one line, ours; uvicorn asks whether anybody listens before it writes another.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.propagate = [], False
+    # It says which selector it uses.
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
 
 

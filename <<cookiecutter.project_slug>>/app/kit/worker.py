@@ -145,8 +145,8 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The base class ties uvicorn's loggers to gunicorn's handlers.
-        logs.pass_on("uvicorn.error", "uvicorn.access")
+        # The base class ties uvicorn's logger to gunicorn's handlers.
+        logs.pass_on("uvicorn.error")
 
     def init_signals(self) -> None:
         """Have SIGABRT, gunicorn's answer to a loop that stands still, write every stack."""

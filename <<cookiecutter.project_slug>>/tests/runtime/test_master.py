@@ -13,7 +13,15 @@ import psutil
 import pytest
 
 from tests.runtime.conftest import Start
-from tests.runtime.harness import Service, ask, connected, eventually, lives, port_is_free
+from tests.runtime.harness import (
+    SCENARIOS,
+    Service,
+    ask,
+    connected,
+    eventually,
+    lives,
+    port_is_free,
+)
 from tests.support.ports import has_ipv6
 
 COUNTED = 'http_requests_total{handler="/scenarios/pid",method="GET",status="2xx"}'
@@ -156,6 +164,20 @@ def test_every_line_of_master_and_workers_is_json(service: Service) -> None:
     pids = {event["pid"] for event in events}
     assert len(pids) == 3
     assert all(event["time"] and event["level"] for event in events)
+
+
+@pytest.mark.parametrize("command", [SCENARIOS, [sys.executable, "-m", "app", "serve", "--reload"]])
+def test_a_request_is_one_line_in_every_way_of_starting(start: Start, command: list[str]) -> None:
+    service = start(command, ready=False, LOG_FORMAT="json")
+    eventually(service.answers, seconds=15)
+    with connected(service.port) as connection:
+        connection.request("GET", "/nothing-here", headers={"X-Request-ID": "only-once"})
+        connection.getresponse().read()
+    eventually(lambda: "only-once" in service.text)
+    service.process.send_signal(signal.SIGTERM)
+    service.wait_end(seconds=10)
+    assert len([line for line in service.text.splitlines() if "only-once" in line]) == 1
+    assert "nothing-here" not in service.text, "the log has templates, not paths"
 
 
 def test_a_metrics_folder_with_other_files_is_refused_and_left_alone(

@@ -41,8 +41,14 @@ def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) 
     logs.configure(level="WARNING", json=True)
     structlog.get_logger().info("quiet")
     logging.getLogger("library").info("quiet")
-    logging.getLogger("uvicorn.access").error("loud")
+    logging.getLogger("library").error("loud")
     assert [line["event"] for line in written(capsys)] == ["loud"]
+
+
+def test_uvicorn_writes_no_line_of_its_own_for_a_request() -> None:
+    logging.getLogger("uvicorn.access").addHandler(logging.NullHandler())
+    logs.configure(level="INFO", json=True)
+    assert not logging.getLogger("uvicorn.access").hasHandlers()
 
 
 def test_a_traceback_is_one_line_of_json_without_local_variables(
