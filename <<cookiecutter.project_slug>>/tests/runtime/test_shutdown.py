@@ -152,12 +152,14 @@ def test_sigterm_at_any_moment_of_the_start_leaves_nothing_behind(
     assert port_is_free(service.metrics_port)
 
 
-def test_ctrl_c_ends_everything_at_once(service: Service) -> None:
+def test_ctrl_c_ends_everything_at_once(start: Start) -> None:
+    # Four seconds to drain, which nobody at a terminal wants to wait for.
+    service = start(SHUTDOWN_SECONDS=20)
     began = time.monotonic()
     for pid in (service.process.pid, *service.workers(), *service.exporters()):
         os.kill(pid, signal.SIGINT)
     assert service.wait_end(seconds=5) == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3.5
     assert port_is_free(service.port)
 
 
@@ -169,8 +171,8 @@ def test_killing_the_master_ends_its_workers_and_exporter_and_frees_both_ports(
     family = [*service.workers(), *service.exporters()]
     assert len(family) == 3
     service.process.kill()
-    eventually(lambda: port_is_free(service.port), seconds=2)
-    eventually(lambda: port_is_free(service.metrics_port), seconds=2)
+    eventually(lambda: port_is_free(service.port), seconds=3)
+    eventually(lambda: port_is_free(service.metrics_port), seconds=3)
     eventually(lambda: not any(map(lives, family)), seconds=8)
     assert len(service.events("lifespan closed")) == 2
     again = start(PORT=service.port, METRICS_PORT=service.metrics_port)
