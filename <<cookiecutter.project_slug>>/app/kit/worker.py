@@ -190,7 +190,8 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
         )
         async with self._signs_of_life():
-            await server.serve(sockets=self.sockets)
+            # Not gunicorn's wrappers: uvloop closes those twice, and the second time is an error.
+            await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             sys.exit(STARTUP_FAILURE)
         _leave_for_certain()

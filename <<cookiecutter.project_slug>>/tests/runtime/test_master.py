@@ -164,6 +164,7 @@ def test_every_line_of_master_and_workers_is_json(service: Service) -> None:
     pids = {event["pid"] for event in events}
     assert len(pids) == 3
     assert all(event["time"] and event["level"] for event in events)
+    assert not [event for event in events if "error" in event["event"].lower()]
 
 
 @pytest.mark.parametrize("command", [SCENARIOS, [sys.executable, "-m", "app", "serve", "--reload"]])
