@@ -1,6 +1,5 @@
 """The process that serves /metrics for all workers, so that a busy worker delays no scrape."""
 
-import gc
 import os
 import signal
 import socket
@@ -72,7 +71,6 @@ class Exporter:
             die_with_parent(signal.SIGKILL, parent=parent)
             for other in inherited:
                 other.close()
-            gc.enable()
             _server(self._listener, self._folder, parent).serve_forever()
         finally:
             # Never the master's exit hooks.

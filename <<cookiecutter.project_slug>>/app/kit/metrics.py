@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
-import structlog
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server, values
 from prometheus_client.metrics_core import Metric
@@ -20,7 +19,6 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from .environment import SettingsError
 from .server import ServerSettings
 
-log = structlog.get_logger()
 _MARKER = "metrics-of-one-service"
 _PROBES = "^/(livez|readyz|startupz|health)$"
 

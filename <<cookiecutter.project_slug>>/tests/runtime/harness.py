@@ -16,15 +16,10 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.support import ports
+
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def eventually(ask: Callable[[], T], *, seconds: float = 10, what: str = "") -> T:
@@ -173,8 +168,8 @@ def environment(database_url: str, **settings: object) -> dict[str, str]:
         "DATABASE_URL": database_url,
         "DATABASE_POOL_TIMEOUT_SECONDS": "0.5",
         "DATABASE_STATEMENT_TIMEOUT_MS": "500",
-        "METRICS_PORT": free_port(),
-        "PORT": free_port(),
+        "METRICS_PORT": ports.free(),
+        "PORT": ports.free(),
         "REQUEST_TIMEOUT_SECONDS": "3",
         "SHUTDOWN_SECONDS": "5",
         "WEB_CONCURRENCY": 2,

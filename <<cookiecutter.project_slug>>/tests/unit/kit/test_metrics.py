@@ -16,6 +16,7 @@ from app.kit.environment import SettingsError
 from app.kit.metrics import MetricsFolder
 from app.kit.server import ServerSettings
 from tests.support.metrics import restored_metrics
+from tests.support.ports import free
 
 
 def test_a_given_folder_is_made_emptied_and_kept(tmp_path: Path) -> None:
@@ -70,16 +71,9 @@ def scrape(port: int) -> str:
         return text
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.mark.anyio
 async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -> None:
-    app, port = FastAPI(), free_port()
+    app, port = FastAPI(), free()
     metrics.install(app)
     Counter("made_by_a_test", "A metric of a module.").inc(3)
     async with metrics.open_metrics(app, ServerSettings(metrics_port=port)):
