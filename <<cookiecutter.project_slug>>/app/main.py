@@ -6,6 +6,7 @@ Nothing happens at import; gunicorn, the tests and the tools all call `create_ap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
+from types import ModuleType
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -42,8 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     health.install(app)
     for feature in FEATURES:
-        routes = import_module(f"app.features.{feature}.routes")
-        app.include_router(routes.router, prefix="/api/v1")
+        app.include_router(_routes(feature).router, prefix="/api/v1")
     errors.install(app)
     openapi.install(app)
     edge.install(app, server)
@@ -51,6 +51,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     observe.install(app, server)
     refuse_more_threads_than_pool(app, settings.database, threads=server.threadpool_tokens)
     return app
+
+
+def _routes(feature: str) -> ModuleType:
+    """Return the module with the `router` of a feature, and its `lifespan` if it has one."""
+    return import_module(f"app.features.{feature}.routes")
 
 
 @asynccontextmanager
@@ -66,6 +71,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             database=await phases.open("database", open_database(settings.database)),
             tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
         )
+        for feature in FEATURES:
+            if lifespan := getattr(_routes(feature), "lifespan", None):
+                await phases.open(feature, lifespan(app))
         await phases.open("health", health.open_health(app, settings.readiness, settings.database))
         yield
         # Not every server drains before it stops: uvicorn alone does not.

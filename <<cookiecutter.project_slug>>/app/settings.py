@@ -5,19 +5,35 @@ each other.
 """
 
 import os
-from typing import Self
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
+from app.enabled import FEATURES
 from app.kit.capacity import Release, waiting
 from app.kit.cgroup import CgroupLimits
 from app.kit.database import DatabaseSettings
 from app.kit.environment import Group, SettingsError, read, refuse_unknown
 from app.kit.health import ReadinessSettings
-from app.kit.server import MIB, PREFIXES, ServerSettings
+from app.kit.server import MIB, ServerSettings
+
+F = TypeVar("F", bound=Group)
 
 # In the order of the fields below.
 GROUPS: tuple[type[Group], ...] = (ServerSettings, DatabaseSettings, ReadinessSettings)
+
+
+def all_groups() -> tuple[type[Group], ...]:
+    """Return every group there is, those of the features last."""
+    return (*GROUPS, *_feature_groups())
+
+
+def _feature_groups() -> list[type[Group]]:
+    """Find the class `Settings` of each feature that has a module `settings`."""
+    modules = [f"app.features.{feature}.settings" for feature in FEATURES]
+    return [import_module(module).Settings for module in modules if find_spec(module)]
 
 
 class Settings(BaseModel):
@@ -28,26 +44,35 @@ class Settings(BaseModel):
     server: ServerSettings = Field(default_factory=ServerSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     readiness: ReadinessSettings = Field(default_factory=ReadinessSettings)
+    features: tuple[SerializeAsAny[Group], ...] = Field(
+        default_factory=lambda: tuple(group() for group in _feature_groups())
+    )
 
     @classmethod
     def load(cls) -> Self:
         """Read the environment or raise `SettingsError` with a sentence for each problem."""
-        found: dict[str, Group] = {}
+        groups = all_groups()
+        found: list[Group] = []
         wrong: list[str] = []
         try:
-            refuse_unknown(os.environ, GROUPS, prefixes=(*PREFIXES, "DATABASE_", "READINESS_"))
+            refuse_unknown(os.environ, groups)
         except SettingsError as error:
             wrong.append(str(error))
-        for name, group in zip(cls.model_fields, GROUPS, strict=True):
+        for group in groups:
             try:
-                found[name] = read(group)
+                found.append(read(group))
             except SettingsError as error:
                 wrong.append(str(error))
         if wrong:
             raise SettingsError("\n".join(wrong))
-        settings = cls.model_validate(found)
+        kit = dict(zip(cls.model_fields, found[: len(GROUPS)], strict=False))
+        settings = cls.model_validate({**kit, "features": tuple(found[len(GROUPS) :])})
         settings.check()
         return settings
+
+    def feature(self, group: type[F]) -> F:
+        """Return the settings of a feature, by their class."""
+        return next(found for found in self.features if isinstance(found, group))
 
     def check(self) -> None:
         """Raise `SettingsError` when groups contradict each other."""

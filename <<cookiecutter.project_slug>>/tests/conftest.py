@@ -18,7 +18,7 @@ from app.kit import migrations
 from app.kit.database import DatabaseSettings
 from app.kit.server import ServerSettings
 from app.main import create_app
-from app.settings import GROUPS, Settings
+from app.settings import Settings, all_groups
 from tools.postgres import open_postgres
 
 _numbers = itertools.count()
@@ -31,7 +31,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
-    names = {name for group in GROUPS for name in group.variables()} & os.environ.keys()
+    names = {name for group in all_groups() for name in group.variables()} & os.environ.keys()
     kept = {name: os.environ.pop(name) for name in names}
     yield
     os.environ.update(kept)

@@ -2,8 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +33,16 @@ class Group(BaseSettings):
         validate_default=False,
     )
 
+    # An unknown name that begins with one of these is a mistake; by default those with our prefix.
+    owned_prefixes: ClassVar[tuple[str, ...] | None] = None
+
+    @classmethod
+    def prefixes(cls) -> tuple[str, ...]:
+        """Return what no other names than ours may begin with."""
+        if cls.owned_prefixes is not None:
+            return cls.owned_prefixes
+        return (cls.model_config.get("env_prefix") or "",)
+
     @classmethod
     def variables(cls) -> dict[str, str]:
         """Map the name of each environment variable to the field it sets."""
@@ -49,12 +59,10 @@ def read(group: type[G]) -> G:
         raise SettingsError("\n".join(sentences)) from None
 
 
-def refuse_unknown(
-    environment: Mapping[str, str], groups: Iterable[type[Group]], *, prefixes: Iterable[str]
-) -> None:
-    """Raise `SettingsError` for a variable that has one of our prefixes and sets nothing."""
+def refuse_unknown(environment: Mapping[str, str], groups: Collection[type[Group]]) -> None:
+    """Raise `SettingsError` for a variable that has a prefix of the groups and sets nothing."""
     known = {name for group in groups for name in group.variables()}
-    ours = tuple(prefixes)
+    ours = tuple(prefix for group in groups for prefix in group.prefixes())
     sentences = [
         f"{name} is no setting of this service; {_hint(name, known)}."
         for name in sorted(environment)

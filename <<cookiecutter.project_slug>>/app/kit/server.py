@@ -11,28 +11,29 @@ from .cgroup import CgroupLimits
 from .environment import Group, SettingsError
 
 MIB = 1024 * 1024
-PREFIXES = (
-    "APP_",
-    "CORS_",
-    "DOCS_",
-    "FORWARDED_ALLOW_",
-    "HSTS_",
-    "KEEP_ALIVE_",
-    "LOG_",
-    "MAX_BODY_",
-    "MAX_REQUESTS",
-    "METRICS_",
-    "REQUEST_TIMEOUT_",
-    "SHUTDOWN_",
-    "STARTUP_",
-    "THREADPOOL_",
-    "WEB_CONCURRENCY",
-    "WORKER_",
-)
 
 
 class ServerSettings(Group):
     """How the service runs and what it lets in."""
+
+    owned_prefixes = (
+        "APP_",
+        "CORS_",
+        "DOCS_",
+        "FORWARDED_ALLOW_",
+        "HSTS_",
+        "KEEP_ALIVE_",
+        "LOG_",
+        "MAX_BODY_",
+        "MAX_REQUESTS",
+        "METRICS_",
+        "REQUEST_TIMEOUT_",
+        "SHUTDOWN_",
+        "STARTUP_",
+        "THREADPOOL_",
+        "WEB_CONCURRENCY",
+        "WORKER_",
+    )
 
     app_env: Literal["development", "production"] = Field(
         default="development", description="production turns the docs off and logs JSON"

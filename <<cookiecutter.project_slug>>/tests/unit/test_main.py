@@ -2,13 +2,21 @@
 
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from fastapi import APIRouter, FastAPI
+from pydantic_settings import SettingsConfigDict
 
+import app.main
+import app.settings
 from app.enabled import FEATURES
 from app.kit.database import DatabaseSettings
-from app.kit.environment import SettingsError
+from app.kit.environment import Group, SettingsError
 from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
@@ -133,3 +141,62 @@ def test_problems_of_all_groups_are_told_at_once(monkeypatch: pytest.MonkeyPatch
         Settings.load()
     names = [line.split()[0] for line in str(caught.value).splitlines()]
     assert names == ["DATABASE_POOL_SIZES", "PORT", "DATABASE_POOL_SIZE"]
+
+
+class GardenSettings(Group):
+    """How the garden is kept."""
+
+    model_config = SettingsConfigDict(env_prefix="GARDEN_")
+
+    beds: int = 2
+
+
+@pytest.fixture
+def garden(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A feature with settings and a lifespan of its own; what it did so far."""
+    done: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(service: FastAPI) -> AsyncIterator[None]:
+        beds = service.state.settings.feature(GardenSettings).beds
+        assert service.state.resources.database
+        done.append(f"{beds} beds dug")
+        yield
+        done.append("beds covered")
+
+    contents: dict[str, dict[str, object]] = {
+        "routes": {"router": APIRouter(prefix="/beds"), "lifespan": lifespan},
+        "settings": {"Settings": GardenSettings},
+    }
+    for name, attributes in contents.items():
+        module = ModuleType(f"app.features.garden.{name}")
+        module.__spec__ = ModuleSpec(module.__name__, None)
+        vars(module).update(attributes)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(sys.modules, "app.features.garden", ModuleType("app.features.garden"))
+    for module in (app.main, app.settings):
+        monkeypatch.setattr(module, "FEATURES", ("garden",))
+    return done
+
+
+@pytest.mark.anyio
+async def test_a_feature_brings_its_settings_and_its_lifespan(
+    garden: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARDEN_BEDS", "3")
+    monkeypatch.setenv("METRICS_PORT", "0")
+    service = create_app(Settings.load())
+    async with service.router.lifespan_context(service):
+        assert garden == ["3 beds dug"]
+    assert garden == ["3 beds dug", "beds covered"]
+
+
+def test_a_mistake_in_the_settings_of_a_feature_is_told(
+    garden: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARDEN_BEDS", "many")
+    monkeypatch.setenv("GARDEN_BED", "1")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    names = [line.split()[0] for line in str(caught.value).splitlines()]
+    assert names == ["GARDEN_BED", "GARDEN_BEDS"]

@@ -69,7 +69,7 @@ def test_a_rule_between_fields_speaks_for_itself(monkeypatch: pytest.MonkeyPatch
 )
 def test_an_unknown_name_with_our_prefix_is_refused(name: str, hint: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        refuse_unknown({name: "1"}, [Oven], prefixes=["OVEN_"])
+        refuse_unknown({name: "1"}, [Oven])
     assert str(caught.value) == f"{name} is no setting of this service; {hint}."
 
 
@@ -85,7 +85,7 @@ def test_an_unknown_name_with_our_prefix_is_refused(name: str, hint: str) -> Non
     ],
 )
 def test_known_foreign_and_kubernetes_names_pass(name: str) -> None:
-    refuse_unknown({name: "1"}, [Oven], prefixes=["OVEN_"])
+    refuse_unknown({name: "1"}, [Oven])
 
 
 def test_a_group_cannot_be_changed() -> None:
