@@ -5,10 +5,10 @@ VENV_PYTHON = "$(VENV)/bin/python"
 SERVICE = <<cookiecutter.project_slug>>
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test lint types lock mutate
+.PHONY: help setup tools demo test test-runtime lint types lock mutate
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 # The service's own `make setup` looks for its requirements file in the environment and finds it.
 setup: ## Install what requirements-dev.txt pins; nothing to do when it is installed
@@ -29,7 +29,10 @@ demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it 
 	@$(VENV_PYTHON) tools/demo.py
 
 test: setup ## Every test of the template, with each combination's own checks
-	@$(VENV_PYTHON) -m pytest --verbose --durations=15
+	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not runtime"
+
+test-runtime: setup ## The runtime tests of a scaffolded service: real processes and signals
+	@$(VENV_PYTHON) -m pytest --verbose -m runtime
 
 lint: setup ## Style and format of everything, and the service's borders between layers
 	@$(VENV_PYTHON) -m ruff check .

@@ -53,14 +53,13 @@ def test_the_unrendered_tree_passes_the_same_checks(mypy_cache: dict[str, str]) 
     baking.make("test", cwd=baking.TEMPLATE / baking.SERVICE, env=mypy_cache)
 
 
+@pytest.mark.runtime
+@pytest.mark.timeout(900)
 def test_the_default_service_passes_its_runtime_tests_and_reaches_its_coverage(
     used: dict[tuple[str, str], Path],
 ) -> None:
     # The coverage is that of both suites.
-    service = used["shop", "github"]
-    if not list(service.glob(".coverage.test*")):
-        baking.make("test", cwd=service)
-    baking.make("test-runtime", cwd=service, minutes=9)
+    baking.make("test", "test-runtime", cwd=used["shop", "github"], minutes=14)
 
 
 def delete_example(service: Path) -> None:
