@@ -177,3 +177,12 @@ def test_every_command_of_the_templates_readme_has_a_test() -> None:
     assert {"demo", "test"} <= named
     for target in sorted(named - NOT_HERE - baking.ran - ENDLESS):
         baking.make(target, cwd=baking.TEMPLATE)
+
+
+def test_the_pictures_are_those_of_the_service() -> None:
+    page = (baking.TEMPLATE / baking.SERVICE / "docs/how-it-works.md").read_text()
+    pictures = re.findall(r"```mermaid\n.*?```", page, re.DOTALL)
+    assert pictures == re.findall(
+        r"```mermaid\n.*?```", (baking.TEMPLATE / "README.md").read_text(), re.DOTALL
+    )
+    assert len(pictures) == 2
