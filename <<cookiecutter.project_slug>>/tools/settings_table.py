@@ -1,11 +1,15 @@
-"""Write .env.example and the README's table of settings from the settings themselves.
+"""Write .env.example and the README's tables of settings from the settings themselves.
 
 python tools/settings_table.py
+
+Both files hold a pair of marks for the settings of the kit and one for each feature that has some;
+those of a feature that is gone go with it.
 """
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +18,15 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 SERVICE = Path(__file__).resolve().parents[1]
-BEGIN = "<!-- settings: written by tools/settings_table.py -->\n"
-END = "<!-- end of settings -->"
+KIT = "kit"
+README = "<!-- {} -->"
+ENV_EXAMPLE = "# {}"
+BEGIN = "settings of {}: written by tools/settings_table.py"
+END = "end of settings of {}"
+
+
+class NoPlaceError(Exception):
+    """A file has no marks for settings that exist; the text says which to add."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +39,22 @@ class Setting:
     group: str
 
 
-def settings() -> Iterator[Setting]:
-    """Yield every setting in the order of its group."""
+def settings() -> dict[str, list[Setting]]:
+    """Return every setting in the order of its group, by owner: the kit, then the features."""
     # The script's own folder is on the path, the service's is not.
     sys.path.insert(0, str(SERVICE))
-    from app.settings import GROUPS
+    from app.settings import GROUPS, all_groups
 
-    for group in GROUPS:
+    found: dict[str, list[Setting]] = {}
+    for group in all_groups():
+        owner = KIT if group in GROUPS else group.__module__.split(".")[-2]
+        title = (group.__doc__ or "").split("\n")[0]
         for name, field in group.variables().items():
             info = group.model_fields[field]
             description = (info.description or "").replace("\n", " ")
-            yield Setting(name, _default(info), description, (group.__doc__ or "").split("\n")[0])
+            setting = Setting(name, _default(info), description, title)
+            found.setdefault(owner, []).append(setting)
+    return found
 
 
 def _default(info: FieldInfo) -> str:
@@ -52,40 +68,70 @@ def _default(info: FieldInfo) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def table() -> str:
-    """Return the README's table."""
+def table(settings: Sequence[Setting]) -> str:
+    """Return a table of settings in Markdown."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     rows += [
         f"| `{each.name}` | {f'`{each.default}`' if each.default else ''} | {each.description} |"
-        for each in settings()
+        for each in settings
     ]
     return "\n".join(rows) + "\n"
 
 
-def env_example() -> str:
-    """Return the text of .env.example: every setting with its default, commented out."""
-    lines = ["# Copy to .env: `make run` and `make dev` read it; the environment wins over it."]
+def examples(settings: Sequence[Setting]) -> str:
+    """Return settings with their defaults as an environment file, all commented out."""
+    return "\n".join(_examples(settings)) + "\n"
+
+
+def _examples(settings: Sequence[Setting]) -> Iterator[str]:
     group = ""
-    for each in settings():
+    for each in settings:
         if each.group != group:
-            lines += ["", f"# {each.group}"]
+            yield f"\n# {each.group}"
             group = each.group
-        lines += ["", f"# {each.description}", f"#{each.name}={each.default}"]
-    return "\n".join(lines) + "\n"
+        yield f"\n# {each.description}"
+        yield f"#{each.name}={each.default}"
 
 
 def readme(text: str) -> str:
-    """Return the README's `text` with a fresh table in it."""
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{BEGIN}{table()}{end}{after}"
+    """Return the README's `text` with fresh tables in it."""
+    return _fill(text, README, table)
+
+
+def env_example(text: str) -> str:
+    """Return the `text` of .env.example with the settings as they are."""
+    return _fill(text, ENV_EXAMPLE, examples)
+
+
+def _fill(text: str, mark: str, write: Callable[[Sequence[Setting]], str]) -> str:
+    """Write anew what stands between each pair of marks; raise `NoPlaceError` when one lacks."""
+    owners = settings()
+
+    def section(found: re.Match[str]) -> str:
+        owner = found["owner"]
+        if owner not in owners:
+            return ""
+        return f"{found['begin']}{write(owners[owner])}{found['end']}"
+
+    begin = mark.format(BEGIN.format(r"(?P<owner>\w+)"))
+    end = mark.format(END.format(r"(?P=owner)"))
+    pattern = rf"^(?P<begin>{begin}\n).*?^(?P<end>{end}\n)"
+    filled = re.sub(pattern, section, text, flags=re.MULTILINE | re.DOTALL)
+    for owner in owners:
+        if mark.format(BEGIN.format(owner)) not in filled:
+            marks = f"{mark.format(BEGIN.format(owner))}\n{mark.format(END.format(owner))}"
+            raise NoPlaceError(f"there is no place for the settings of {owner}; add\n{marks}")
+    return filled
 
 
 def write(service: Path) -> None:
     """Write both files."""
-    path = service / "README.md"
-    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
-    (service / ".env.example").write_text(env_example(), encoding="utf-8")
+    for name, fresh in {"README.md": readme, ".env.example": env_example}.items():
+        path = service / name
+        try:
+            path.write_text(fresh(path.read_text(encoding="utf-8")), encoding="utf-8")
+        except NoPlaceError as error:
+            sys.exit(f"error: {name}: {error}")
 
 
 if __name__ == "__main__":
