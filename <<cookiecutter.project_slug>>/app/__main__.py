@@ -1,4 +1,4 @@
-"""`python -m app`: serve, migrate, or print the capacity contract."""
+"""`python -m app`: serve, migrate, print the capacity contract or the API's document."""
 
 import argparse
 import json
@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     capacity.add_argument(
         "--from-values", metavar="FILE", help="chart values, one JSON object a line; - reads stdin"
     )
+    commands.add_parser("openapi", help="print the API's document")
     options = parser.parse_args(arguments)
     try:
         return _COMMANDS[options.command](options)
@@ -113,6 +114,13 @@ def _capacity(options: argparse.Namespace) -> int:
     return 0 if accepted else 1
 
 
+def _openapi(_: argparse.Namespace) -> int:
+    from app.main import create_app
+
+    print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
+    return 0
+
+
 def _lines(file: str) -> Iterable[str]:
     if file == "-":
         text = sys.stdin.read()
@@ -130,6 +138,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": _serve,
     "migrate": _migrate,
     "capacity": _capacity,
+    "openapi": _openapi,
 }
 
 if __name__ == "__main__":

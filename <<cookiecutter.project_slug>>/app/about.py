@@ -2,5 +2,6 @@
 
 NAME = "<<cookiecutter.project_name>>"
 SLUG = "<<cookiecutter.project_slug>>"
+OWNER = "<<cookiecutter.author>>"
 DESCRIPTION = "<<cookiecutter.description>>"
 VERSION = "0.1.0"

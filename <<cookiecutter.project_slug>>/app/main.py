@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from app import about
 from app.enabled import FEATURES
-from app.kit import edge, errors, health, logs, metrics, observe, openapi
+from app.kit import docs, edge, errors, health, logs, metrics, observe, openapi
 from app.kit.database import open_database
 from app.kit.drain import Drain
 from app.kit.phases import open_phases
@@ -36,6 +36,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=about.DESCRIPTION,
         version=about.VERSION,
         openapi_url="/openapi.json" if server.serves_docs else None,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
     )
     app.state.settings = settings
@@ -45,7 +48,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for feature in FEATURES:
         app.include_router(_routes(feature).router, prefix="/api/v1")
     errors.install(app)
-    openapi.install(app)
+    openapi.install(app, settings.openapi, owner=about.OWNER, tags=_tags())
+    docs.install(app, server, settings.openapi)
     edge.install(app, server)
     metrics.install(app)
     observe.install(app, server)
@@ -54,8 +58,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _routes(feature: str) -> ModuleType:
-    """Return the module with the `router` of a feature, and its `lifespan` if it has one."""
+    """Return the module with a feature's `router`, and its `lifespan` and `TAGS` if it has them."""
     return import_module(f"app.features.{feature}.routes")
+
+
+def _tags() -> dict[str, str]:
+    """Return what each tag of the features is about."""
+    found: list[dict[str, str]] = [getattr(_routes(feature), "TAGS", {}) for feature in FEATURES]
+    return {name: text for tags in found for name, text in tags.items()}
 
 
 @asynccontextmanager

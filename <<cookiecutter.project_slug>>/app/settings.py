@@ -17,12 +17,18 @@ from app.kit.cgroup import CgroupLimits
 from app.kit.database import DatabaseSettings
 from app.kit.environment import Group, SettingsError, read, refuse_unknown
 from app.kit.health import ReadinessSettings
+from app.kit.openapi import OpenAPISettings
 from app.kit.server import MIB, ServerSettings
 
 F = TypeVar("F", bound=Group)
 
 # In the order of the fields below.
-GROUPS: tuple[type[Group], ...] = (ServerSettings, DatabaseSettings, ReadinessSettings)
+GROUPS: tuple[type[Group], ...] = (
+    ServerSettings,
+    OpenAPISettings,
+    DatabaseSettings,
+    ReadinessSettings,
+)
 
 
 def all_groups() -> tuple[type[Group], ...]:
@@ -42,6 +48,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     server: ServerSettings = Field(default_factory=ServerSettings)
+    openapi: OpenAPISettings = Field(default_factory=OpenAPISettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     readiness: ReadinessSettings = Field(default_factory=ReadinessSettings)
     features: tuple[SerializeAsAny[Group], ...] = Field(

@@ -9,9 +9,11 @@ from urllib.parse import quote
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 MEDIA_TYPE = "application/problem+json"
@@ -165,7 +167,21 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     status = error.status_code
     if status < HTTPStatus.OK or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
         return Response(status_code=status, headers=error.headers)
-    return problem_response(status, str(error.detail), request.scope, headers=error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.update(_allow(request))
+    return problem_response(status, str(error.detail), request.scope, headers=headers)
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """Name every method of the path; the framework names those of its first route alone."""
+    methods = {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.matches(request.scope)[0] != Match.NONE
+        for method in getattr(route, "methods", None) or ()
+    }
+    return {"Allow": ", ".join(sorted(methods))} if methods else {}
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

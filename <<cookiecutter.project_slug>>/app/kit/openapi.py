@@ -1,15 +1,102 @@
-"""The published contract: FastAPI's document with the errors that are really sent."""
+"""The published contract: FastAPI's document, its owner, and the errors that are really sent."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.openapi.constants import REF_PREFIX
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic.json_schema import models_json_schema
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from .environment import Group
 from .errors import MEDIA_TYPE, Problem, title
 
 _REPLACED = ("HTTPValidationError", "ValidationError")
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        message = "it must be a URL like https://example.org/about"
+        raise ValueError(message)
+    return value
+
+
+def _url_or_path(value: str) -> str:
+    return value if value.startswith("/") and not value.startswith("//") else _url(value)
+
+
+Url = Annotated[str, AfterValidator(_url)]
+UrlOrPath = Annotated[str, AfterValidator(_url_or_path)]
+
+
+class OpenAPISettings(Group):
+    """What the API's document tells beside the operations."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENAPI_")
+
+    contact_name: str | None = Field(
+        default=None, description="who answers questions about the API; default: its owner"
+    )
+    contact_email: str | None = Field(
+        default=None, pattern=r"^[^@\s]+@[^@\s]+$", description="where to write to them"
+    )
+    contact_url: Url | None = Field(default=None, description="page about them")
+    license_name: str | None = Field(
+        default=None, description="licence of the API, like Apache 2.0; default: none is named"
+    )
+    license_identifier: str | None = Field(
+        default=None, description="its SPDX identifier, like Apache-2.0; or its URL"
+    )
+    license_url: Url | None = Field(default=None, description="its text; or its identifier")
+    terms_url: Url | None = Field(default=None, description="terms of service")
+    servers: Annotated[tuple[UrlOrPath, ...], NoDecode] = Field(
+        default=(),
+        description="where the API is served, URLs or paths; comma-separated; default: ROOT_PATH",
+    )
+    logo_url: UrlOrPath | None = Field(
+        default=None, description="picture that ReDoc shows (x-logo), a URL or a path"
+    )
+
+    @field_validator("servers", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _one_license(self) -> Self:
+        if self.license_identifier and self.license_url:
+            message = "Set OPENAPI_LICENSE_IDENTIFIER or OPENAPI_LICENSE_URL, not both"
+            raise ValueError(message)
+        if (self.license_identifier or self.license_url) and not self.license_name:
+            message = "OPENAPI_LICENSE_IDENTIFIER and OPENAPI_LICENSE_URL need OPENAPI_LICENSE_NAME"
+            raise ValueError(message)
+        return self
+
+    def contact(self, owner: str) -> dict[str, str]:
+        """Return OpenAPI's contact object; without a name it is the owner."""
+        name = self.contact_name or owner
+        return _given(name=name, email=self.contact_email, url=self.contact_url)
+
+    def license(self) -> dict[str, str] | None:
+        """Return OpenAPI's license object, or `None` when no licence is named."""
+        identifier, url = self.license_identifier, self.license_url
+        return _given(name=self.license_name, identifier=identifier, url=url) or None
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
+
+
+def operation_id(route: APIRoute) -> str:
+    """Name an operation like its function, so that generated clients read well."""
+    return route.name
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -17,19 +104,34 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {int(status): _response(status) for status in statuses}
 
 
-def install(app: FastAPI) -> None:
-    """Let `app.openapi()` tell for each operation which problems it may answer."""
+def install(
+    app: FastAPI, settings: OpenAPISettings, *, owner: str, tags: Mapping[str, str]
+) -> None:
+    """Let the document name its owner, its tags, and the problems each operation may answer."""
+    app.contact = settings.contact(owner)
+    app.license_info = settings.license()
+    app.terms_of_service = settings.terms_url
+    app.servers = [{"url": url} for url in settings.servers]
+    app.openapi_tags = [{"name": name, "description": text} for name, text in tags.items()]
     build = app.openapi
+    completed: dict[str, Any] | None = None
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _with_problems(build())
-        return app.openapi_schema
+        nonlocal completed
+        document = build()
+        # FastAPI gives the same object until a route is added.
+        if document is not completed:
+            _complete(document, settings)
+            completed = document
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents this way to extend it
 
 
-def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
+def _complete(document: dict[str, Any], settings: OpenAPISettings) -> None:
+    if settings.logo_url:
+        info = document["info"]
+        info["x-logo"] = {"url": settings.logo_url, "altText": info["title"]}
     for path in document.get("paths", {}).values():
         for operation in path.values():
             _describe(operation)
@@ -41,7 +143,6 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     )
     schemas.update(definitions["$defs"])
     document["components"]["schemas"] = dict(sorted(schemas.items()))
-    return document
 
 
 def _describe(operation: dict[str, Any]) -> None:

@@ -83,7 +83,14 @@ class ServerSettings(Group):
         default=None, description="default: json in production, console in development"
     )
     docs_enabled: bool | None = Field(
-        default=None, description="serve /docs and /openapi.json; default: not in production"
+        default=None,
+        description="serve /openapi.json and its two pages; default: not in production",
+    )
+    docs_swagger_enabled: bool = Field(
+        default=True, description="serve Swagger UI at /docs, where the docs are enabled"
+    )
+    docs_redoc_enabled: bool = Field(
+        default=True, description="serve ReDoc at /redoc, where the docs are enabled"
     )
     forwarded_allow_ips: str = Field(
         default="127.0.0.1", description="proxies whose X-Forwarded-* count; comma-separated, or *"

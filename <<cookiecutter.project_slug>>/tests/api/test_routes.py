@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.routing import RouteContext, iter_route_contexts
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from app.kit.database import SessionDep
 from app.kit.streams import JsonLines
@@ -87,6 +88,51 @@ def test_every_operation_documents_its_problems(app: FastAPI) -> None:
                 }
 
 
-def test_operations_have_names_of_their_own(app: FastAPI) -> None:
+def test_operations_have_names_of_their_own_that_a_client_can_use(app: FastAPI) -> None:
     names = [operation["operationId"] for _, operation in operations(app)]
     assert len(names) == len(set(names))
+    assert [name for name in names if not name.isidentifier()] == []
+
+
+def test_every_tag_says_what_it_is_about(app: FastAPI) -> None:
+    used = {tag for _, operation in operations(app) for tag in operation.get("tags", [])}
+    described = {tag["name"] for tag in app.openapi().get("tags", []) if tag["description"]}
+    assert used == described
+
+
+def test_every_operation_has_a_summary_and_a_description(app: FastAPI) -> None:
+    for name, operation in operations(app):
+        assert operation["summary"], name
+        assert operation["description"], name
+
+
+def unexplained(document: dict[str, Any]) -> Iterator[str]:
+    """Find what a client must send and the document neither shows by example nor by default."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            inputs = {each["name"]: each["schema"] for each in operation.get("parameters", [])}
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            reference = body.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            inputs |= document["components"]["schemas"].get(reference, {}).get("properties", {})
+            for name, schema in inputs.items():
+                if not {"examples", "default", "const", "enum", "$ref"} & schema.keys():
+                    yield f"{method} {path}: {name}"
+
+
+def test_every_input_has_an_example_or_a_default(app: FastAPI) -> None:
+    assert list(unexplained(app.openapi())) == []
+
+
+def test_an_input_without_an_example_is_found() -> None:
+    app = FastAPI()
+
+    @app.post("/pots/{number}")
+    async def add_pot(number: int, size: int = 3) -> None: ...
+
+    assert list(unexplained(app.openapi())) == ["post /pots/{number}: number"]
+
+
+def test_the_document_is_valid_openapi(app: FastAPI) -> None:
+    document = app.openapi()
+    assert document["openapi"].startswith("3.1.")
+    OPENAPI_31_VALIDATOR.validate(document)

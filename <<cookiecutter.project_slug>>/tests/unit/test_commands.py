@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app import about
 from app.__main__ import main
 from app.kit import migrations
 
@@ -86,6 +87,16 @@ def test_a_migration_that_cannot_be_made_is_one_sentence(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
+
+
+def test_openapi_prints_the_document_though_it_is_not_served(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_ENV", "production")
+    assert main(["openapi"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["info"]["title"] == about.NAME
+    assert document["info"]["contact"] == {"name": about.OWNER}
 
 
 def test_wrong_settings_are_one_sentence(

@@ -13,11 +13,19 @@ from app.kit.openapi import problems
 from app.kit.resources import ResourcesDep
 from app.kit.streams import JsonLines
 
+TAGS = {
+    "games": (
+        "The catalogue.\n\n"
+        "Tills ask for prices over a WebSocket at `/api/v1/games/till`: each message "
+        '`{"id": 1}` is answered with `{"id": 1, "price": "49.90", "in_stock": true}`, a wrong one '
+        'with `{"error": "..."}`.'
+    )
+}
 router = APIRouter(prefix="/games", tags=["games"])
 router.include_router(till.router)
 
 After = Annotated[int, Query(ge=0, le=2**63 - 1, description="`next` of the page before")]
-Limit = Annotated[int, Query(ge=1, le=100)]
+Limit = Annotated[int, Query(ge=1, le=100, description="games of a page, at most")]
 Id = Annotated[GameId, Path()]
 
 

@@ -18,7 +18,7 @@ def _in_cents(price: Decimal) -> Decimal:
 
 
 # The bounds of PostgreSQL's bigint: a larger id cannot exist.
-GameId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+GameId = Annotated[int, Field(ge=1, le=2**63 - 1, examples=[1])]
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),

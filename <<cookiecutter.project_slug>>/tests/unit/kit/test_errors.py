@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from app.kit import errors, openapi
 from app.kit.errors import Conflict, DeadlineExceeded, Overloaded, problem_response, title
+from app.kit.openapi import OpenAPISettings
 
 router = APIRouter()
 
@@ -43,12 +44,16 @@ async def add_note(note: Note) -> Note:
     return note
 
 
+@router.delete("/notes")
+async def forget_notes() -> None: ...
+
+
 @pytest.fixture
 def client() -> TestClient:
     app = FastAPI()
     app.include_router(router)
     errors.install(app)
-    openapi.install(app)
+    openapi.install(app, OpenAPISettings(), owner="Ada", tags={})
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -91,6 +96,11 @@ def test_the_headers_of_an_http_exception_are_kept(client: TestClient) -> None:
     unchanged = client.get("/raise/unchanged")
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert unchanged.headers["etag"] == '"1"'
+
+
+def test_a_method_that_a_path_does_not_know_is_told_all_that_it_knows(client: TestClient) -> None:
+    assert client.put("/notes").headers["Allow"] == "DELETE, POST"
+    assert client.put("/raise/taken").headers["Allow"] == "GET"
 
 
 @pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/notes", 405)])
@@ -173,5 +183,5 @@ def test_routes_that_add_problems_keep_the_common_ones() -> None:
 
 def test_a_service_without_routes_has_a_document() -> None:
     app = FastAPI()
-    openapi.install(app)
+    openapi.install(app, OpenAPISettings(), owner="Ada", tags={})
     assert "Problem" in app.openapi()["components"]["schemas"]
