@@ -1,6 +1,5 @@
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -64,19 +63,6 @@ class Squares:
 
 def ask(batcher: Batcher[int, int], *numbers: int) -> list[asyncio.Task[int | None]]:
     return [asyncio.create_task(batcher.get(number)) for number in numbers]
-
-
-@pytest.fixture
-async def unseen() -> AsyncIterator[list[Any]]:
-    """What asyncio complains of, such as an exception that was never retrieved: nothing."""
-    found: list[Any] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: found.append(context))
-    yield found
-    gc.collect()
-    await turns()
-    loop.set_exception_handler(None)
-    assert found == []
 
 
 async def test_the_window_opens_at_the_first_key_and_its_keys_are_loaded_at_once() -> None:
