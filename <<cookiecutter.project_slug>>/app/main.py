@@ -13,11 +13,12 @@ from fastapi import FastAPI
 
 from app import about
 from app.enabled import FEATURES
-from app.kit import docs, edge, errors, health, logs, metrics, observe, openapi
+from app.kit import docs, edge, errors, health, logs, metrics, observe, openapi, tracing
 from app.kit.database import open_database
 from app.kit.drain import Drain
 from app.kit.phases import open_phases
 from app.kit.resources import Resources
+from app.kit.statements import trace_database
 from app.kit.tasks import open_tasks
 from app.kit.threads import refuse_more_threads_than_pool
 from app.settings import Settings
@@ -30,7 +31,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings.load()
     server = settings.server
-    logs.configure(level=server.log_level, json=server.logs_json)
+    traces = settings.tracing.enabled
+    logs.configure(level=server.log_level, json=server.logs_json, traces=traces)
     app = FastAPI(
         title=about.NAME,
         description=about.DESCRIPTION,
@@ -40,6 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
+        telemetry=tracing.telemetry(settings.tracing),
     )
     app.state.settings = settings
     app.state.drain = Drain()
@@ -75,10 +78,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     server = settings.server
     plan = server.shutdown
     anyio.to_thread.current_default_thread_limiter().total_tokens = server.threadpool_tokens
-    async with open_phases(open_seconds=server.startup_seconds, close_seconds=plan.close) as phases:
+    async with (
+        # Closed last and on its own time: closing the others makes spans too.
+        tracing.open_tracing(
+            settings.tracing, service=_description(settings), flush_seconds=plan.flush
+        ),
+        open_phases(open_seconds=server.startup_seconds, close_seconds=plan.close) as phases,
+    ):
         await phases.open("metrics", metrics.open_metrics(app, server))
+        database = await phases.open("database", open_database(settings.database))
+        trace_database(database.engine, settings.database.address)
         app.state.resources = Resources(
-            database=await phases.open("database", open_database(settings.database)),
+            database=database,
             tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
         )
         for feature in FEATURES:
@@ -88,3 +99,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         # Not every server drains before it stops: uvicorn alone does not.
         app.state.drain.begin()
+
+
+def _description(settings: Settings) -> dict[str, str]:
+    """Describe the service to those who read its traces."""
+    return {
+        "service.name": settings.tracing.service_name or about.SLUG,
+        "service.version": about.VERSION,
+        "deployment.environment.name": settings.server.app_env,
+    }

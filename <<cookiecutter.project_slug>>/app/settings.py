@@ -19,6 +19,7 @@ from app.kit.environment import Group, SettingsError, read, refuse_unknown
 from app.kit.health import ReadinessSettings
 from app.kit.openapi import OpenAPISettings
 from app.kit.server import MIB, ServerSettings
+from app.kit.tracing import TracingSettings
 
 F = TypeVar("F", bound=Group)
 
@@ -28,6 +29,7 @@ GROUPS: tuple[type[Group], ...] = (
     OpenAPISettings,
     DatabaseSettings,
     ReadinessSettings,
+    TracingSettings,
 )
 
 
@@ -51,6 +53,7 @@ class Settings(BaseModel):
     openapi: OpenAPISettings = Field(default_factory=OpenAPISettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     readiness: ReadinessSettings = Field(default_factory=ReadinessSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
     features: tuple[SerializeAsAny[Group], ...] = Field(
         default_factory=lambda: tuple(group() for group in _feature_groups())
     )

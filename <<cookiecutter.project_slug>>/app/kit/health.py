@@ -23,6 +23,7 @@ REUSE_SECONDS = 1.0
 DEADLINE_SECONDS = 2.0
 
 router = APIRouter(tags=["health"], include_in_schema=False)
+PROBES = frozenset({"/livez", "/startupz", "/health", "/readyz"})
 log = structlog.get_logger()
 
 

@@ -5,11 +5,14 @@ import os
 import sys
 
 import structlog
+from opentelemetry import trace
 from structlog.typing import EventDict, Processor
 
 
-def configure(*, level: str, json: bool) -> None:
+def configure(*, level: str, json: bool, traces: bool = False) -> None:
     """Send every line of this process, ours and the libraries', to standard output.
+
+    With `traces` a line that belongs to a trace says to which.
 
     Tracebacks are text without local variables, which may hold secrets.
     """
@@ -20,6 +23,8 @@ def configure(*, level: str, json: bool) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.StackInfoRenderer(),
     ]
+    if traces:
+        shared.insert(0, _add_trace)
     render = _as_json() if json else _as_text()
     structlog.configure(
         processors=[*shared, *render],
@@ -62,6 +67,15 @@ def _as_json() -> list[Processor]:
 def _as_text() -> list[Processor]:
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
+
+
+def _add_trace(_: object, __: str, event: EventDict) -> EventDict:
+    """Lead from a line to its trace; the span may be a request's that is over."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+        event["span_id"] = trace.format_span_id(context.span_id)
+    return event
 
 
 def _add_pid(_: object, __: str, event: EventDict) -> EventDict:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import structlog
 from fastapi import FastAPI
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,7 +60,8 @@ class Observe:
                     raise
                 # Answered, it need not be raised: the server would log it as an error.
                 await look.answer_cut(receive)
-            except Exception:
+            except Exception as error:
+                trace.get_current_span().record_exception(error)
                 log.exception("unhandled error", method=scope.get("method"), path=scope["path"])
                 if look.begun:
                     # Half an answer must not look whole: the server breaks the connection off.
