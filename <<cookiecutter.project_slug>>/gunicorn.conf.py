@@ -12,7 +12,7 @@ from app.settings import Settings
 try:
     _settings = Settings.load()
     _server = _settings.server
-    workers = _server.workers(read_limits())
+    workers = _settings.workers(read_limits())
     _server.check_recycling(workers)
 except SettingsError as error:
     sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))

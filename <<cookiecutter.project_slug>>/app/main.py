@@ -4,7 +4,8 @@ Nothing happens at import; gunicorn, the tests and the tools all call `create_ap
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from app.enabled import FEATURES
 from app.kit import docs, edge, errors, health, logs, metrics, observe, openapi, tracing
 from app.kit.database import open_database
 from app.kit.drain import Drain
+from app.kit.offload import Offload, open_offload
 from app.kit.phases import open_phases
 from app.kit.resources import Resources
 from app.kit.statements import trace_database
@@ -71,6 +73,23 @@ def _tags() -> dict[str, str]:
     return {name: text for tags in found for name, text in tags.items()}
 
 
+def _open_offload(settings: Settings) -> AbstractAsyncContextManager[Offload]:
+    server = settings.server
+    # Not a closure: it is sent to the processes.
+    prepare = partial(
+        logs.configure,
+        level=server.log_level,
+        json=server.logs_json,
+        traces=settings.tracing.enabled,
+    )
+    return open_offload(
+        settings.offload,
+        threads_wait_seconds=server.threadpool_wait_seconds,
+        grace_seconds=server.shutdown.close / 4,
+        prepare=prepare,
+    )
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open what every request shares, in the order of dependency; it closes in reverse."""
@@ -90,6 +109,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         trace_database(database.engine, settings.database.address)
         app.state.resources = Resources(
             database=database,
+            offload=await phases.open("offload", _open_offload(settings)),
             tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
         )
         for feature in FEATURES:

@@ -17,6 +17,7 @@ from app.kit.cgroup import CgroupLimits
 from app.kit.database import DatabaseSettings
 from app.kit.environment import Group, SettingsError, read, refuse_unknown
 from app.kit.health import ReadinessSettings
+from app.kit.offload import OffloadSettings
 from app.kit.openapi import OpenAPISettings
 from app.kit.server import MIB, ServerSettings
 from app.kit.tracing import TracingSettings
@@ -29,6 +30,7 @@ GROUPS: tuple[type[Group], ...] = (
     OpenAPISettings,
     DatabaseSettings,
     ReadinessSettings,
+    OffloadSettings,
     TracingSettings,
 )
 
@@ -53,6 +55,7 @@ class Settings(BaseModel):
     openapi: OpenAPISettings = Field(default_factory=OpenAPISettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     readiness: ReadinessSettings = Field(default_factory=ReadinessSettings)
+    offload: OffloadSettings = Field(default_factory=OffloadSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     features: tuple[SerializeAsAny[Group], ...] = Field(
         default_factory=lambda: tuple(group() for group in _feature_groups())
@@ -98,17 +101,24 @@ class Settings(BaseModel):
         if broken:
             raise SettingsError("\n".join(broken))
 
+    def workers(self, found: CgroupLimits) -> int:
+        """Return how many workers a container with the limits `found` runs."""
+        return self.server.workers(found, children_mib=self.offload.children_mib)
+
     def release(self, found: CgroupLimits) -> Release:
         """Return one pod of this configuration, in a container with the limits `found`."""
         memory = None if found.memory_bytes is None else found.memory_bytes / MIB
         return Release(
-            workers=self.server.workers(found),
+            workers=self.workers(found),
             pool_size=self.database.pool_size,
             max_overflow=self.database.max_overflow,
             memory_limit_mib=memory,
             worker_memory_mib=self.server.worker_memory_mib,
+            pool_children_mib=self.offload.children_mib,
             shutdown_seconds=self.server.shutdown_seconds,
             pool_timeout_seconds=self.database.pool_timeout_seconds,
             statement_timeout_ms=self.database.statement_timeout_ms,
+            compute_wait_seconds=self.offload.wait_seconds,
+            compute_timeout_seconds=self.offload.timeout_seconds,
             request_timeout_seconds=self.server.request_timeout_seconds,
         )

@@ -68,7 +68,7 @@ class Release:
     migration: bool = True
     memory_limit_mib: float | None = None
     worker_memory_mib: float = 128
-    pool_children_mib: float = 0
+    pool_children_mib: float = 48
     # Measured: master and exporter together hold a share of 56 MiB.
     master_memory_mib: float = 64
     memory_volumes_mib: float = 0
@@ -77,6 +77,8 @@ class Release:
     grace_period_seconds: float | None = None
     pool_timeout_seconds: float = 2
     statement_timeout_ms: float = 5000
+    compute_wait_seconds: float = 2
+    compute_timeout_seconds: float = 5
     request_timeout_seconds: float = 10
 
     @property
@@ -89,6 +91,7 @@ class Release:
         """Take a release from a chart's values; a key that is missing has the default above."""
         server, database = values.get("server", {}), values.get("database", {})
         scaling, memory = values.get("autoscaling", {}), values.get("memory", {})
+        processes = values.get("processPool", {})
         replicas = scaling if scaling.get("enabled") else values
         key = "maxReplicas" if scaling.get("enabled") else "replicas"
         ceiling = int(replicas.get(key, 1))
@@ -105,6 +108,8 @@ class Release:
             "reserved_connections": database.get("reservedConnections"),
             "pool_timeout_seconds": database.get("poolTimeoutSeconds"),
             "statement_timeout_ms": database.get("statementTimeoutMs"),
+            "compute_wait_seconds": processes.get("waitSeconds"),
+            "compute_timeout_seconds": processes.get("timeoutSeconds"),
             "queue_workers": values.get("queue", {}).get("workers"),
             "migration": values.get("migrations", {}).get("enabled"),
             "worker_memory_mib": memory.get("workerMiB"),
@@ -252,6 +257,18 @@ def waiting(release: Release) -> Iterator[Limit]:
         ),
         change=(
             "lower DATABASE_POOL_TIMEOUT_SECONDS or DATABASE_STATEMENT_TIMEOUT_MS,"
+            " or raise REQUEST_TIMEOUT_SECONDS"
+        ),
+    )
+    yield Limit(
+        name="one computation within a request, s",
+        need=release.compute_wait_seconds + release.compute_timeout_seconds,
+        have=release.request_timeout_seconds,
+        arithmetic=(
+            f"{release.compute_wait_seconds:g} wait + {release.compute_timeout_seconds:g} timeout"
+        ),
+        change=(
+            "lower PROCESS_POOL_WAIT_SECONDS or PROCESS_POOL_TIMEOUT_SECONDS,"
             " or raise REQUEST_TIMEOUT_SECONDS"
         ),
     )

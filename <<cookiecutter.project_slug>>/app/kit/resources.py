@@ -7,6 +7,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from .database import Database
+from .offload import Offload
 from .tasks import Tasks
 
 
@@ -15,6 +16,7 @@ class Resources:
     """Shared, long-lived objects; each is safe to use from many requests at once."""
 
     database: Database
+    offload: Offload
     tasks: Tasks
 
 

@@ -78,6 +78,9 @@ class ServerSettings(Group):
     threadpool_tokens: int = Field(
         default=40, ge=1, le=1000, description="threads for plain `def` routes, per worker"
     )
+    threadpool_wait_seconds: float = Field(
+        default=2, gt=0, le=60, description="seconds that a blocking call may wait, else 503"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = Field(
         default=None, description="default: json in production, console in development"
@@ -147,17 +150,18 @@ class ServerSettings(Group):
         """How the shutdown time is spent."""
         return ShutdownPlan.within(self.shutdown_seconds)
 
-    def workers(self, limits: CgroupLimits) -> int:
+    def workers(self, limits: CgroupLimits, *, children_mib: float = 0) -> int:
         """Return how many workers to run: as set, else what the container has room for.
 
-        Without a CPU quota it is one worker, never the cores of the host.
+        Without a CPU quota it is one worker, never the cores of the host. Each worker needs
+        `children_mib` beside its own memory.
         """
         if self.web_concurrency is not None:
             return self.web_concurrency
         by_cpu = math.ceil(limits.cpus) if limits.cpus else 1
         if limits.memory_bytes is None:
             return by_cpu
-        by_memory = limits.memory_bytes // (self.worker_memory_mib * MIB)
+        by_memory = int(limits.memory_bytes // ((self.worker_memory_mib + children_mib) * MIB))
         return max(1, min(by_cpu, by_memory))
 
     def check_recycling(self, workers: int) -> None:

@@ -5,15 +5,14 @@ request does not ask for it.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 import structlog
 from fastapi.telemetry import TelemetryConfig
-from opentelemetry import context, propagate, trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry import propagate, trace
 from prometheus_client import Counter
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -21,6 +20,7 @@ from starlette.types import Scope
 
 from .environment import Group
 from .health import PROBES
+from .trace_context import TRACE_CONTEXT
 
 if TYPE_CHECKING:
     import httpx
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 SPANS = Counter("otel_spans", "Spans by what became of them at the exporter.", ["outcome"])
 _PROTOCOL = "http/protobuf"
-# What another process is told of a trace, whatever OTEL_PROPAGATORS says to other services.
-_TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 class TracingSettings(Group):
@@ -173,23 +171,6 @@ def recording() -> bool:
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def carrier() -> dict[str, str]:
-    """Return the current trace as plain text for another process; empty when there is none."""
-    found: dict[str, str] = {}
-    _TRACE_CONTEXT.inject(found)
-    return found
-
-
-@contextmanager
-def continued(carrier: Mapping[str, str]) -> Iterator[None]:
-    """Go on in the trace of `carrier`; log lines and spans made in the block belong to it."""
-    token = context.attach(_TRACE_CONTEXT.extract(carrier, context.get_current()))
-    try:
-        yield
-    finally:
-        context.detach(token)
-
-
 def _follow_standards() -> None:
     """Choose what the SDK leaves open."""
     # Without it instrumentations use the names of 2022.
@@ -197,7 +178,7 @@ def _follow_standards() -> None:
     if "OTEL_PROPAGATORS" not in os.environ:
         # By default baggage is read too: 8 KiB of blanks in it keep the parser, and the event loop,
         # busy for 0.2 s (measured), and what strangers send would be passed on to other services.
-        propagate.set_global_textmap(_TRACE_CONTEXT)
+        propagate.set_global_textmap(TRACE_CONTEXT)
 
 
 def _is_probe(scope: Scope) -> bool:

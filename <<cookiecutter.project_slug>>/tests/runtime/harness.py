@@ -170,6 +170,8 @@ def environment(database_url: str, **settings: object) -> dict[str, str]:
         "DATABASE_STATEMENT_TIMEOUT_MS": "500",
         "METRICS_PORT": ports.free(),
         "PORT": ports.free(),
+        "PROCESS_POOL_TIMEOUT_SECONDS": 2,
+        "PROCESS_POOL_WAIT_SECONDS": 1,
         "REQUEST_TIMEOUT_SECONDS": "3",
         "SHUTDOWN_SECONDS": "5",
         "WEB_CONCURRENCY": 2,

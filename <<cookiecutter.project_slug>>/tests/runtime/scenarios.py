@@ -14,6 +14,8 @@ from fastapi.responses import StreamingResponse
 from prometheus_client import Gauge
 
 from app import main
+from app.kit.resources import ResourcesDep
+from tests.runtime.computations import computation
 
 log = structlog.get_logger()
 # Made while the module is imported, as most people do.
@@ -76,6 +78,12 @@ def thread(seconds: float) -> dict[str, int]:
 async def block(seconds: float) -> dict[str, int]:
     stand_still(seconds)
     return {"pid": os.getpid()}
+
+
+@router.get("/compute")
+async def compute(resources: ResourcesDep, seconds: float = 0) -> dict[str, int]:
+    child = await resources.offload.compute(computation, seconds)
+    return {"pid": os.getpid(), "child": child}
 
 
 @router.get("/stream", response_class=StreamingResponse)

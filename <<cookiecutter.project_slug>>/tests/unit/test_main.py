@@ -85,10 +85,10 @@ def test_docs_are_off_in_production_unless_asked_for(*, enabled: bool | None, se
     ("server", "database", "sentence"),
     [
         (
-            {"request_timeout_seconds": 5},
-            {"pool_timeout_seconds": 3, "statement_timeout_ms": 3000},
+            {"request_timeout_seconds": 8},
+            {"pool_timeout_seconds": 3, "statement_timeout_ms": 6000},
             (
-                "one query within a request, s: 3 pool timeout + 3 statement timeout = 6 > 5;"
+                "one query within a request, s: 3 pool timeout + 6 statement timeout = 9 > 8;"
                 " lower DATABASE_POOL_TIMEOUT_SECONDS or DATABASE_STATEMENT_TIMEOUT_MS,"
                 " or raise REQUEST_TIMEOUT_SECONDS."
             ),

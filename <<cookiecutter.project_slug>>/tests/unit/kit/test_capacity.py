@@ -92,6 +92,7 @@ def test_chart_values_say_the_same_as_a_release(
         "autoscaling": {"enabled": scaling, "maxReplicas": replicas if scaling else 99},
         "strategy": {"maxSurge": surge},
         "server": {"workers": workers},
+        "processPool": {"waitSeconds": 1, "timeoutSeconds": 3},
         "database": {"poolSize": 4, "maxOverflow": 1, "maxConnections": 100},
         "resources": {"limits": {"memory": "1Gi"}},
     }
@@ -100,6 +101,7 @@ def test_chart_values_say_the_same_as_a_release(
     assert release.surge == pods_of(surge, replicas)
     assert (release.pool_size, release.max_overflow) == (4, 1)
     assert release.memory_limit_mib == 1024
+    assert (release.compute_wait_seconds, release.compute_timeout_seconds) == (1, 3)
 
 
 def test_a_percentage_of_surge_is_rounded_up() -> None:
@@ -126,6 +128,7 @@ def test_what_is_no_quantity_is_refused(quantity: str) -> None:
         (Release(max_connections=11), "database connections"),
         (Release(workers=4, memory_limit_mib=256), "memory, MiB"),
         (Release(pool_timeout_seconds=6), "one query within a request, s"),
+        (Release(compute_timeout_seconds=9), "one computation within a request, s"),
         (Release(request_timeout_seconds=20), "one request within the shutdown, s"),
         (Release(grace_period_seconds=29), "shutdown within the grace period, s"),
         (Release(grace_period_seconds=30, pre_stop_seconds=1), "shutdown within the grace period"),

@@ -24,6 +24,11 @@ def test_workers_follow_quota_and_memory_and_never_the_cores_of_the_host(
     assert ServerSettings(worker_memory_mib=128).workers(limits) == workers
 
 
+def test_each_worker_needs_room_for_its_processes_too() -> None:
+    limits = CgroupLimits(cpus=4, memory_bytes=300 * MIB)
+    assert ServerSettings(worker_memory_mib=128).workers(limits, children_mib=48) == 1
+
+
 def test_a_number_of_workers_that_is_set_is_taken() -> None:
     assert ServerSettings(web_concurrency=3).workers(CgroupLimits(cpus=1)) == 3
 

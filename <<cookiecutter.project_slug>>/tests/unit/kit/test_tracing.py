@@ -18,10 +18,9 @@ from structlog.testing import capture_logs
 from app.kit import logs
 from app.kit.environment import SettingsError, read
 from app.kit.tasks import Tasks
+from app.kit.trace_context import carrier, continued
 from app.kit.tracing import (
     TracingSettings,
-    carrier,
-    continued,
     open_tracing,
     recording,
     telemetry,

@@ -1,0 +1,133 @@
+"""Real processes: what a child is, what it logs, and that none is left."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from app.kit import logs
+from app.kit.offload import OffloadSettings, open_offload
+from app.kit.process_pool import ComputationLost, ComputationTimeout
+from app.kit.trace_context import continued
+
+pytestmark = pytest.mark.anyio
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def children() -> list[int]:
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+def look_around() -> dict[str, int]:
+    """Say what this process is."""
+    entries = [entry for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
+    sockets = [entry for entry in entries if str(entry.readlink()).startswith("socket:")]
+    return {"pid": os.getpid(), "session": os.getsid(0), "sockets": len(sockets)}
+
+
+def say(text: str) -> int:
+    structlog.get_logger().info(text)
+    return os.getpid()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def test_computations_share_one_process_of_their_own_and_none_is_left() -> None:
+    before, threads = children(), psutil.Process().num_threads()
+    async with open_offload(OffloadSettings()) as offload:
+        assert children() == before
+        found = await offload.compute(look_around)
+        assert children() == [*before, found["pid"]]
+        assert await offload.compute(os.getpid) == found["pid"]
+    assert children() == before
+    assert psutil.Process().num_threads() == threads
+    assert found["session"] == found["pid"] != os.getpid()
+    assert found["sockets"] == 1
+
+
+async def test_a_process_imports_what_its_calls_import_and_little_else() -> None:
+    async with open_offload(OffloadSettings()) as offload:
+        modules = await offload.compute(eval, "set(__import__('sys').modules)")
+    heavy = {"asyncio", "fastapi", "gunicorn", "logging", "multiprocessing", "structlog"}
+    assert not heavy & modules
+    assert "app.kit.child" in modules
+
+
+async def test_the_lines_of_a_computation_name_the_request_and_the_trace_of_its_caller(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    prepare = partial(logs.configure, level="INFO", json=True, traces=True)
+    async with open_offload(OffloadSettings(), prepare=prepare) as offload:
+        with (
+            bound_contextvars(request_id="abc"),
+            continued({"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}),
+        ):
+            pid = await offload.compute(say, "first")
+        await offload.compute(say, "second")
+    first, second = map(json.loads, capfd.readouterr().out.splitlines())
+    assert (first["event"], first["pid"], first["request_id"]) == ("first", pid, "abc")
+    assert first["trace_id"] == TRACE
+    assert second["event"] == "second"
+    assert not {"request_id", "trace_id"} & second.keys()
+
+
+async def test_a_killed_process_is_a_503_for_its_call_alone() -> None:
+    before = children()
+    async with open_offload(OffloadSettings(size=2)) as offload:
+        other = asyncio.create_task(offload.compute(time.sleep, 0.3))
+        with pytest.raises(ComputationLost):
+            await offload.compute(die)
+        assert await offload.compute(abs, -1) == 1
+        await other
+    assert children() == before
+
+
+async def test_a_computation_over_its_time_is_a_504_and_its_process_is_gone() -> None:
+    before = children()
+    async with open_offload(OffloadSettings(timeout_seconds=1)) as offload:
+        first = await offload.compute(os.getpid)
+        with pytest.raises(ComputationTimeout):
+            await offload.compute(time.sleep, 60)
+        assert await offload.compute(os.getpid) != first
+        assert not psutil.pid_exists(first)
+    assert children() == before
+
+
+async def test_a_process_that_computes_at_shutdown_is_killed_in_time() -> None:
+    before = children()
+    async with open_offload(OffloadSettings(), grace_seconds=0.05) as offload:
+        call = asyncio.create_task(offload.compute(time.sleep, 60))
+        while children() == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    with pytest.raises(ComputationLost):
+        await call
+    assert children() == before
+
+
+async def test_signals_to_the_group_do_not_reach_a_computation() -> None:
+    async with open_offload(OffloadSettings()) as offload:
+        pid = await offload.compute(os.getpid)
+        assert os.getpgid(pid) != os.getpgid(0)
+
+
+async def test_a_large_argument_and_a_large_result_come_through() -> None:
+    data = os.urandom(3_000_000)
+    async with open_offload(OffloadSettings()) as offload:
+        assert await offload.compute(bytes.__add__, data, b"x") == data + b"x"
+
+
+async def test_a_blocking_call_runs_in_a_thread() -> None:
+    async with open_offload(OffloadSettings()) as offload:
+        assert await offload.blocking(os.getpid) == os.getpid()
+        offload.declare("files", threads=1)
+        assert await offload.blocking(abs, -1, purpose="files") == 1
