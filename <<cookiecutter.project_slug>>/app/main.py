@@ -20,7 +20,6 @@ from app.kit.drain import Drain
 from app.kit.offload import Offload, open_offload
 from app.kit.phases import open_phases
 from app.kit.resources import Resources
-from app.kit.statements import trace_database
 from app.kit.tasks import open_tasks
 from app.kit.threads import refuse_more_threads_than_pool
 from app.settings import Settings
@@ -44,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
-        telemetry=tracing.telemetry(settings.tracing),
+        telemetry=tracing.telemetry(settings.tracing, probes=health.PROBES),
     )
     app.state.settings = settings
     app.state.drain = Drain()
@@ -105,10 +104,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         open_phases(open_seconds=server.startup_seconds, close_seconds=plan.close) as phases,
     ):
         await phases.open("metrics", metrics.open_metrics(app, server))
-        database = await phases.open("database", open_database(settings.database))
-        trace_database(database.engine, settings.database.address)
         app.state.resources = Resources(
-            database=database,
+            database=await phases.open("database", open_database(settings.database)),
             offload=await phases.open("offload", _open_offload(settings)),
             tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
         )

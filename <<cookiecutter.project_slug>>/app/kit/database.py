@@ -29,6 +29,7 @@ from starlette.requests import HTTPConnection
 from . import dsn
 from .environment import Group
 from .errors import DeadlineExceeded, Unavailable
+from .statements import trace_database
 
 # Below the idle time after which firewalls and balancers forget a connection.
 POOL_RECYCLE_SECONDS = 1800
@@ -305,6 +306,8 @@ def _engine(settings: DatabaseSettings) -> AsyncEngine:
         echo=settings.echo,
         hide_parameters=True,
     )
+    # First: once `_driver_error` raises, no other listener hears of the error.
+    trace_database(engine, settings.address)
     event.listen(engine.sync_engine, "handle_error", _driver_error)
     return engine
 

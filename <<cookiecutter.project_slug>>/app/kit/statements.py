@@ -27,15 +27,15 @@ _FIRST_WORD = re.compile(r"[A-Za-z]+")
 def trace_database(engine: AsyncEngine, address: Address) -> None:
     """Make a span of each statement of `engine`; nothing without traces.
 
-    It holds the text with placeholders, never the values.
+    It holds the text with placeholders, never the values. A listener to errors that raises must be
+    added later: SQLAlchemy asks no further one.
     """
     if not recording():
         return
     spans = _Statements(address)
     event.listen(engine.sync_engine, "before_cursor_execute", spans.begin)
     event.listen(engine.sync_engine, "after_cursor_execute", spans.end)
-    # First of all: what translates the error raises, and no other listener is asked.
-    event.listen(engine.sync_engine, "handle_error", spans.fail, insert=True)
+    event.listen(engine.sync_engine, "handle_error", spans.fail)
 
 
 class _Statements:

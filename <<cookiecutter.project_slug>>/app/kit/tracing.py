@@ -5,7 +5,7 @@ request does not ask for it.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
@@ -19,7 +19,6 @@ from pydantic_settings import SettingsConfigDict
 from starlette.types import Scope
 
 from .environment import Group
-from .health import PROBES
 from .trace_context import TRACE_CONTEXT
 
 if TYPE_CHECKING:
@@ -115,15 +114,20 @@ class TracingSettings(Group):
         return self.exporter_otlp_traces_protocol or self.exporter_otlp_protocol
 
 
-def telemetry(settings: TracingSettings) -> TelemetryConfig:
-    """Configure FastAPI's own spans: one for each request and WebSocket, none for probes."""
+def telemetry(settings: TracingSettings, *, probes: Collection[str]) -> TelemetryConfig:
+    """Configure FastAPI's own spans: one for each request and WebSocket, none for `probes`."""
+
+    def is_probe(scope: Scope) -> bool:
+        path: str = scope["path"]
+        return path.removeprefix(scope.get("root_path", "")) in probes
+
     return {
         "tracing": settings.enabled,
         "metrics": False,
         "logs": False,
         "operation_spans": False,
         "auto_configure": False,
-        "exclude": _is_probe,
+        "exclude": is_probe,
     }
 
 
@@ -179,11 +183,6 @@ def _follow_standards() -> None:
         # By default baggage is read too: 8 KiB of blanks in it keep the parser, and the event loop,
         # busy for 0.2 s (measured), and what strangers send would be passed on to other services.
         propagate.set_global_textmap(TRACE_CONTEXT)
-
-
-def _is_probe(scope: Scope) -> bool:
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "")) in PROBES
 
 
 def _is_web_address(address: str | None) -> bool:

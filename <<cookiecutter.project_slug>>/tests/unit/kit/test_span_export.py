@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from app.kit.span_export import RareLines, SpanExport
 from app.kit.tracing import TracingSettings
+from tests.support.lines import heard_lines
 
 SETTINGS = TracingSettings(
     exporter_otlp_endpoint="http://collector:4318",
@@ -154,21 +155,10 @@ async def test_a_worker_describes_itself_and_the_environment_wins(
     await export.close(seconds=5)
 
 
-class Heard(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
 @pytest.fixture
 def heard() -> Iterator[list[str]]:
-    handler, root = Heard(), logging.getLogger()
-    root.addHandler(handler)
-    yield handler.lines
-    root.removeHandler(handler)
+    with heard_lines() as lines:
+        yield lines
 
 
 def test_the_same_line_is_passed_on_once_a_minute_with_a_count(heard: list[str]) -> None:
