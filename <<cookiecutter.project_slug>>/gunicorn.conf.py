@@ -14,14 +14,14 @@ try:
     _server = _settings.server
     workers = _settings.workers(read_limits())
     _server.check_recycling(workers)
+    # Heartbeat files belong in memory: a slow disk must not look like a worker that stands still.
+    worker_tmp_dir = str(memory_folder())
 except SettingsError as error:
     sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
 
 wsgi_app = "app.main:create_app()"
 bind = [_server.bind(_server.port)]
 worker_class = "app.kit.worker.DrainingWorker"
-# Heartbeat files belong in memory: a slow disk must not look like a worker that stands still.
-worker_tmp_dir = str(memory_folder())
 timeout = _server.worker_timeout_seconds
 graceful_timeout = _server.shutdown.graceful_timeout
 keepalive = _server.keep_alive_seconds

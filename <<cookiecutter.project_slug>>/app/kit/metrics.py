@@ -77,8 +77,13 @@ class MetricsFolder:
         """
         if given:
             path = Path(given)
-            path.mkdir(parents=True, exist_ok=True)
-            return cls(path, _lock(path), temporary=False)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                lock = _lock(path)
+            except OSError as error:
+                message = f"PROMETHEUS_MULTIPROC_DIR={path} cannot be used: {error.strerror}."
+                raise SettingsError(message) from None
+            return cls(path, lock, temporary=False)
         base = memory_folder()
         _sweep(base, slug)
         # Locked before it has a name that another master would sweep.
@@ -123,9 +128,19 @@ def _sweep(base: Path, slug: str) -> None:
             continue
 
 
-def memory_folder() -> Path:
-    """Return a folder in memory where there is one, else the temporary folder."""
-    shared = Path("/dev/shm")  # noqa: S108 (memory, where it exists)
+def memory_folder(shared: Path = Path("/dev/shm")) -> Path:  # noqa: S108 (memory, where it exists)
+    """Return a folder in memory where there is one, else the temporary folder.
+
+    Raises `SettingsError` when neither can be written, as in a container whose root file system
+    is read-only and that was given no volume.
+    """
     if sys.platform == "linux" and os.access(shared, os.W_OK | os.X_OK):
         return shared
-    return Path(tempfile.gettempdir())
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        message = (
+            f"no folder can be written: mount a volume in memory at {shared} or /tmp,"
+            " or set TMPDIR to the path of one."
+        )
+        raise SettingsError(message) from None

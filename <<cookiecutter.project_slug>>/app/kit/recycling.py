@@ -4,12 +4,15 @@ import fcntl
 import tempfile
 from typing import IO
 
+from .metrics import memory_folder
+
 
 class Turn:
     """Held by the one worker that is leaving; the kernel takes it back when that process ends."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open for the life of the process)
+        folder = memory_folder()
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open for the life of the process)
 
     def take(self) -> bool:
         """Return whether it is this process's turn now."""

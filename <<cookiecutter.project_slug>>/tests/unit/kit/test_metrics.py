@@ -65,6 +65,31 @@ def test_without_shared_memory_the_temporary_folder_is_used(
     assert metrics.memory_folder() == tmp_path
 
 
+def test_without_shared_memory_on_linux_it_is_the_temporary_folder_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    assert metrics.memory_folder(tmp_path / "absent") == tmp_path
+
+
+def test_no_folder_that_can_be_written_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(SettingsError, match="no folder can be written: mount a volume in memory"):
+        metrics.memory_folder(tmp_path / "absent")
+
+
+def test_a_given_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "metrics"
+    with pytest.raises(SettingsError, match=f"DIR={path} cannot be used: Not a directory"):
+        MetricsFolder.claim(str(path), slug="shop")
+
+
 def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         text: str = answer.read().decode()
