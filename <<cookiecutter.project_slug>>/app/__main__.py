@@ -1,9 +1,15 @@
 """`python -m app`: serve, migrate, print the capacity contract or the API's document."""
 
-import argparse
-import json
 import signal
 import sys
+
+if __name__ == "__main__":
+    # As process 1 of a container a signal without a handler is lost, and imports take a while.
+    # A migration that was cut off is none that was done.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if "serve" in sys.argv else 128 + 15))
+
+import argparse
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -37,8 +43,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # As process 1 of a container a signal without a handler is lost, and imports take a while.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     return _serve_reloading() if options.reload else _serve_gunicorn()
 
 
