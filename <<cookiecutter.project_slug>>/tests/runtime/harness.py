@@ -59,18 +59,38 @@ class Service:
         lines = [json.loads(line) for line in self.text.splitlines()]
         return lines if name is None else [line for line in lines if line["event"] == name]
 
+    @property
+    def master(self) -> int:
+        return int(self.process.pid)
+
+    def send(self, sig: signal.Signals) -> None:
+        """Send a signal to the master."""
+        self.process.send_signal(sig)
+
+    def kill(self, pid: int, sig: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to one of its processes."""
+        os.kill(pid, sig)
+
+    def lives(self, pid: int) -> bool:
+        return lives(pid)
+
+    def children(self) -> list[int]:
+        """List the living children of the master."""
+        with suppress(psutil.NoSuchProcess):
+            return [child.pid for child in self.process.children() if lives(child.pid)]
+        return []
+
+    def booted(self) -> list[int]:
+        """List every worker there ever was."""
+        return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.text)]
+
     def workers(self) -> list[int]:
         """List the living workers."""
-        booted = re.findall(r"Booting worker with pid: (\d+)", self.text)
-        return [pid for pid in map(int, booted) if lives(pid)]
+        return [pid for pid in self.booted() if self.lives(pid)]
 
     def exporters(self) -> list[int]:
         """List the living children of the master that are no workers."""
-        booted = {int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.text)}
-        with suppress(psutil.NoSuchProcess):
-            children = self.process.children()
-            return [child.pid for child in children if child.pid not in booted and lives(child.pid)]
-        return []
+        return [pid for pid in self.children() if pid not in self.booted()]
 
     def get(self, path: str, *, timeout: float = 10) -> tuple[int, dict[str, str], bytes]:
         """Ask on a new connection."""
@@ -162,7 +182,17 @@ def ask(connection: HTTPConnection, path: str) -> tuple[int, dict[str, str], byt
 
 
 def environment(database_url: str, **settings: object) -> dict[str, str]:
-    """Return an environment for a short-lived service; None unsets a name."""
+    """Return the environment of a short-lived service; None unsets a name."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("COV", "HOME", "PATH", "TMP", "LANG", "VIRTUAL_ENV", "PYTHON"))
+    }
+    return kept | settings_of(database_url, **settings)
+
+
+def settings_of(database_url: str, **settings: object) -> dict[str, str]:
+    """Return the settings of a short-lived service; None unsets a name."""
     base = {
         "APP_ENV": "production",
         "DATABASE_URL": database_url,
@@ -177,14 +207,10 @@ def environment(database_url: str, **settings: object) -> dict[str, str]:
         "WEB_CONCURRENCY": 2,
         "WORKER_TIMEOUT_SECONDS": 3,
     }
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("COV", "HOME", "PATH", "TMP", "LANG", "VIRTUAL_ENV", "PYTHON"))
-    }
     merged = {**base, **settings}
-    return kept | {name: str(value) for name, value in merged.items() if value is not None}
+    return {name: str(value) for name, value in merged.items() if value is not None}
 
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"]
 SCENARIOS = [*GUNICORN, "tests.runtime.scenarios:create_app()"]
+SERVE = [sys.executable, "-m", "app", "serve"]

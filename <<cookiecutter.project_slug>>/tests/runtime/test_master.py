@@ -1,10 +1,8 @@
 """The master: what it checks before it serves, its exporter, its log, its metric files."""
 
 import json
-import os
 import signal
 import socket
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +13,11 @@ import pytest
 from tests.runtime.conftest import Start
 from tests.runtime.harness import (
     SCENARIOS,
+    SERVE,
     Service,
     ask,
     connected,
     eventually,
-    lives,
     port_is_free,
 )
 from tests.support.ports import has_ipv6
@@ -60,7 +58,7 @@ def test_sighup_keeps_the_counters_and_one_exporter(service: Service) -> None:
     ask_often(service, 50)
     assert counted(service, 50)
     before, exporters = set(service.workers()), service.exporters()
-    service.process.send_signal(signal.SIGHUP)
+    service.send(signal.SIGHUP)
     eventually(lambda: len(service.events_so_far("service ready")) == 4, seconds=15)
     eventually(lambda: not before & set(service.workers()), seconds=15)
     ask_often(service, 50)
@@ -73,15 +71,15 @@ def test_a_killed_exporter_is_replaced_and_the_counters_stay(service: Service) -
     ask_often(service, 20)
     assert counted(service, 20)
     (exporter,) = service.exporters()
-    os.kill(exporter, signal.SIGKILL)
+    service.kill(exporter, signal.SIGKILL)
     eventually(lambda: service.scraped().get(COUNTED) == 20, seconds=5)
     assert len(service.exporters()) == 1
-    assert not lives(exporter)
+    assert not service.lives(exporter)
 
 
 def test_the_live_gauge_of_a_worker_that_left_is_gone(service: Service) -> None:
     assert service.metrics()["scenario_alive"] == 2
-    service.process.send_signal(signal.SIGTTOU)
+    service.send(signal.SIGTTOU)
     eventually(lambda: len(service.workers()) == 1)
     eventually(lambda: service.metrics()["scenario_alive"] == 1)
 
@@ -103,7 +101,7 @@ def test_killed_workers_leave_no_further_metric_files(start: Start, tmp_path: Pa
     files = {file.name for file in folder.glob("*.db")}
     for round_ in range(1, 4):
         for worker in service.workers():
-            os.kill(worker, signal.SIGKILL)
+            service.kill(worker, signal.SIGKILL)
         service.wait_ready(2 + 2 * round_)
         ask_often(service, 20)
         assert counted(service, 20 + 20 * round_)
@@ -158,7 +156,7 @@ def test_settings_that_make_no_sense_are_one_sentence_each(start: Start) -> None
 def test_every_line_of_master_and_workers_is_json(service: Service) -> None:
     service.pid()
     service.get("/nothing")
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     service.wait_end(seconds=10)
     events = service.events()
     pids = {event["pid"] for event in events}
@@ -167,7 +165,7 @@ def test_every_line_of_master_and_workers_is_json(service: Service) -> None:
     assert not [event for event in events if "error" in event["event"].lower()]
 
 
-@pytest.mark.parametrize("command", [SCENARIOS, [sys.executable, "-m", "app", "serve", "--reload"]])
+@pytest.mark.parametrize("command", [SCENARIOS, [*SERVE, "--reload"]])
 def test_a_request_is_one_line_in_every_way_of_starting(start: Start, command: list[str]) -> None:
     service = start(command, ready=False, LOG_FORMAT="json")
     eventually(service.answers, seconds=15)
@@ -175,7 +173,7 @@ def test_a_request_is_one_line_in_every_way_of_starting(start: Start, command: l
         connection.request("GET", "/nothing-here", headers={"X-Request-ID": "only-once"})
         connection.getresponse().read()
     eventually(lambda: "only-once" in service.text)
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     service.wait_end(seconds=10)
     assert len([line for line in service.text.splitlines() if "only-once" in line]) == 1
     assert "nothing-here" not in service.text, "the log has templates, not paths"
@@ -207,14 +205,14 @@ def test_a_metrics_folder_is_emptied_at_the_start_and_a_temporary_one_removed_at
 ) -> None:
     first = start(PROMETHEUS_MULTIPROC_DIR=tmp_path / "metrics")
     ask_often(first, 5)
-    first.process.send_signal(signal.SIGINT)
+    first.send(signal.SIGINT)
     first.wait_end(seconds=10)
     second = start(PROMETHEUS_MULTIPROC_DIR=tmp_path / "metrics")
     assert COUNTED not in second.metrics()
     third = start()
     folders = temporary_folders(third)
     assert len(folders) == 1
-    third.process.send_signal(signal.SIGINT)
+    third.send(signal.SIGINT)
     third.wait_end(seconds=10)
     assert not any(folder.exists() for folder in folders)
 
@@ -227,27 +225,27 @@ def temporary_folders(service: Service) -> list[Path]:
 
 
 def test_sigusr2_is_refused(service: Service) -> None:
-    service.process.send_signal(signal.SIGUSR2)
+    service.send(signal.SIGUSR2)
     eventually(lambda: "SIGUSR2 is refused" in service.text)
     assert len(service.exporters()) == 1
     assert service.answers()
 
 
 def test_python_m_app_serve_runs_the_same(start: Start) -> None:
-    service = start([sys.executable, "-m", "app", "serve"])
+    service = start(SERVE)
     assert len(service.workers()) == 2
     assert len(service.exporters()) == 1
     assert service.get("/readyz")[0] == 200
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     assert service.wait_end(seconds=10) == 0
 
 
 def test_the_reloading_server_serves_metrics_too(start: Start) -> None:
-    service = start([sys.executable, "-m", "app", "serve", "--reload"], ready=False)
+    service = start([*SERVE, "--reload"], ready=False)
     eventually(service.answers, seconds=15)
     service.get("/nothing")
     assert any("http_requests_total" in name for name in service.metrics())
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     service.wait_end(seconds=10)
     eventually(lambda: port_is_free(service.port))
 

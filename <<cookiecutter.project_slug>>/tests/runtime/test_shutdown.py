@@ -1,9 +1,7 @@
 """How a service leaves: nothing that it has accepted is lost, and it leaves for certain."""
 
 import json
-import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ import pytest
 
 from tests.runtime.conftest import Start
 from tests.runtime.harness import (
+    SERVE,
     Service,
     ask,
     connected,
@@ -34,7 +33,7 @@ def test_a_request_in_flight_is_finished_after_sigterm(
 ) -> None:
     answer = background.submit(service.get, "/scenarios/slow?seconds=2")
     time.sleep(0.3)
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     status, headers, _ = answer.result(10)
     assert status == 200
     assert headers["connection"] == "close"
@@ -45,7 +44,7 @@ def test_a_draining_worker_is_not_ready_but_serves_and_closes_connections(servic
     with connected(service.port) as connection:
         status, headers, _ = ask(connection, "/readyz")
         assert (status, "connection" in headers) == (200, False)
-        service.process.send_signal(signal.SIGTERM)
+        service.send(signal.SIGTERM)
         eventually(lambda: service.get("/readyz")[0] == 503, seconds=1)
         status, headers, _ = ask(connection, "/scenarios/pid")
         assert (status, headers["connection"]) == (200, "close")
@@ -59,7 +58,7 @@ def test_a_stream_of_a_minute_is_cut_at_the_deadline_and_the_lifespan_still_clos
     answer = background.submit(service.get, "/scenarios/stream?seconds=60", timeout=30)
     time.sleep(0.5)
     began = time.monotonic()
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     assert service.wait_end(seconds=15) == 0
     # SHUTDOWN_SECONDS=5: one second to drain, two and a half for requests.
     assert 3 < time.monotonic() - began < 7
@@ -76,7 +75,7 @@ def test_a_plain_route_that_cannot_be_cancelled_does_not_keep_the_exit_hooks_fro
 ) -> None:
     answer = background.submit(service.get, "/scenarios/thread?seconds=60", timeout=30)
     time.sleep(0.5)
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     assert service.wait_end(seconds=15) == 0
     assert answer.result(5)[0] in {503, 504}
     assert len(service.events("exit hook ran")) == 2
@@ -90,7 +89,7 @@ def test_a_lifespan_that_does_not_close_is_left_behind_in_time(
     order = tmp_path / "order"
     service = start(SCENARIO_FILE=order)
     order.write_text("stay")
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     assert service.wait_end(seconds=10) == 0
     assert len(service.events("shutdown took too long, leaving")) == 2
     assert len(service.events("exit hook ran")) == 2
@@ -104,7 +103,7 @@ def test_a_request_that_is_cut_before_its_first_byte_is_told_to_come_back(
     answer = background.submit(service.get, "/scenarios/slow?seconds=2.9", timeout=30)
     time.sleep(0.5)
     # SIGINT leaves one second to requests.
-    service.process.send_signal(signal.SIGINT)
+    service.send(signal.SIGINT)
     status, headers, body = answer.result(10)
     assert (status, headers["retry-after"]) == (503, "1")
     assert json.loads(body)["detail"] == "The service is restarting; try again."
@@ -118,10 +117,10 @@ def test_a_second_sigterm_changes_nothing(
 ) -> None:
     answer = background.submit(service.get, "/scenarios/slow?seconds=2")
     time.sleep(0.3)
-    targets = [service.process.pid] + (service.workers() if whom == "everybody" else [])
+    targets = [service.master] + (service.workers() if whom == "everybody" else [])
     for _ in range(2):
         for pid in targets:
-            os.kill(pid, signal.SIGTERM)
+            service.kill(pid, signal.SIGTERM)
         time.sleep(0.2)
     assert answer.result(10)[0] == 200
     assert service.wait_end(seconds=10) == 0
@@ -133,7 +132,7 @@ def test_sigterm_during_the_start_ends_it_cleanly(start: Start, tmp_path: Path) 
     order.write_text("wait")
     service = start(ready=False, SCENARIO_FILE=order, STARTUP_SECONDS=3)
     eventually(lambda: "phase opened" in service.text or "Booting worker" in service.text)
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     service.wait_end(seconds=10)
     assert not service.workers()
     assert port_is_free(service.port)
@@ -143,9 +142,9 @@ def test_sigterm_during_the_start_ends_it_cleanly(start: Start, tmp_path: Path) 
 def test_sigterm_at_any_moment_of_the_start_leaves_nothing_behind(
     start: Start, delay: float
 ) -> None:
-    service = start([sys.executable, "-m", "app", "serve"], ready=False)
+    service = start(SERVE, ready=False)
     time.sleep(delay)
-    service.process.send_signal(signal.SIGTERM)
+    service.send(signal.SIGTERM)
     service.wait_end(seconds=10)
     eventually(lambda: not service.workers() and not service.exporters())
     assert port_is_free(service.port)
@@ -156,8 +155,8 @@ def test_ctrl_c_ends_everything_at_once(start: Start) -> None:
     # Four seconds to drain, which nobody at a terminal wants to wait for.
     service = start(SHUTDOWN_SECONDS=20)
     began = time.monotonic()
-    for pid in (service.process.pid, *service.workers(), *service.exporters()):
-        os.kill(pid, signal.SIGINT)
+    for pid in (service.master, *service.workers(), *service.exporters()):
+        service.kill(pid, signal.SIGINT)
     assert service.wait_end(seconds=5) == 0
     assert time.monotonic() - began < 3.5
     assert port_is_free(service.port)

@@ -1,18 +1,17 @@
 """Workers that die, stand still or are recycled, and what the others do meanwhile."""
 
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.runtime.conftest import Start
-from tests.runtime.harness import Service, ask, connected, eventually, lives
+from tests.runtime.harness import Service, ask, connected, eventually
 
 
 def test_a_killed_worker_is_replaced_while_its_sibling_serves(service: Service) -> None:
     victim, sibling = service.workers()
-    os.kill(victim, signal.SIGKILL)
+    service.kill(victim, signal.SIGKILL)
     assert service.pid() in {sibling, *service.workers()}
     eventually(lambda: len(service.events_so_far("service ready")) == 3, seconds=5)
     assert victim not in service.workers()
@@ -23,9 +22,9 @@ def test_a_killed_worker_is_replaced_while_the_database_is_down(
     start: Start, tmp_path: Path
 ) -> None:
     service = start(DATABASE_URL=f"postgresql://nobody@/none?host={tmp_path}")
-    os.kill(service.workers()[0], signal.SIGKILL)
+    service.kill(service.workers()[0], signal.SIGKILL)
     eventually(lambda: len(service.events_so_far("service ready")) == 3, seconds=5)
-    assert service.process.is_running()
+    assert service.lives(service.master)
     assert service.get("/readyz")[0] == 503
     assert service.get("/livez")[0] == 200
 
@@ -52,7 +51,7 @@ def test_a_lifespan_that_stands_still_is_killed_and_its_line_is_logged(
     order = tmp_path / "order"
     service = start(WORKER_TIMEOUT_SECONDS=2, SCENARIO_FILE=order)
     order.write_text("block")
-    os.kill(service.workers()[0], signal.SIGKILL)
+    service.kill(service.workers()[0], signal.SIGKILL)
     eventually(lambda: service.events_so_far("worker stood still"), seconds=8)
     order.write_text("")
     eventually(lambda: len(service.events_so_far("service ready")) == 3, seconds=8)
@@ -77,7 +76,7 @@ def test_a_worker_that_fails_to_start_later_leaves_the_others_alone(
     service = start(SCENARIO_FILE=order)
     victim, sibling = service.workers()
     order.write_text("fail")
-    os.kill(victim, signal.SIGKILL)
+    service.kill(victim, signal.SIGKILL)
     eventually(lambda: service.text.count("fails on request") >= 2, seconds=10)
     assert service.pid() == sibling
     order.write_text("")
@@ -107,7 +106,7 @@ def test_a_recycled_worker_finishes_a_stream_that_outlasts_the_timeout(start: St
         rest = response.read().split()
     assert len(rest) == 49
     assert {int(line) for line in rest} == {owner}
-    eventually(lambda: not lives(owner), seconds=10)
+    eventually(lambda: not service.lives(owner), seconds=10)
     assert "worker is recycled" in service.text
     assert not service.events("worker stood still")
     eventually(lambda: len(service.workers()) == 2)
