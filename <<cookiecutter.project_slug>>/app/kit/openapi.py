@@ -104,6 +104,25 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {int(status): _response(status) for status in statuses}
 
 
+def answer(
+    status: int,
+    *,
+    media_type: str | None = None,
+    example: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> dict[int | str, dict[str, Any]]:
+    """Document more of an answer, for `responses=`: its headers, and an example of a stream."""
+    more: dict[str, Any] = {}
+    if headers:
+        more["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        }
+    if media_type:
+        more["content"] = {media_type: {"example": example}}
+    return {status: more}
+
+
 def install(
     app: FastAPI, settings: OpenAPISettings, *, owner: str, tags: Mapping[str, str]
 ) -> None:

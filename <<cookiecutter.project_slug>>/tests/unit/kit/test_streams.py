@@ -1,10 +1,13 @@
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Scope
 
-from app.kit.streams import JsonLines, Stream
+from app.kit.streams import KEEP_ALIVE, EventStream, JsonLines, Stream, event, with_silences
 
 pytestmark = pytest.mark.anyio
 
@@ -77,3 +80,94 @@ async def test_an_empty_stream_is_an_empty_body() -> None:
 
     await Stream(nothing())(SCOPE, receive, send)
     assert b"".join(message["body"] for message in sent[1:]) == b""
+
+
+async def test_server_sent_events_are_not_stored_or_held_back_on_their_way() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await EventStream(numbers([]))(SCOPE, receive, send)
+    headers = dict(sent[0]["headers"])
+    assert headers[b"content-type"].startswith(b"text/event-stream")
+    assert headers[b"cache-control"] == b"no-store"
+    assert headers[b"x-accel-buffering"] == b"no"
+
+
+class Note(BaseModel):
+    text: str
+
+
+def test_an_event_is_one_line_of_json_whatever_its_text() -> None:
+    assert event(Note(text="a\nb")) == 'data: {"text":"a\\nb"}\n\n'
+    assert event(Note(text="a"), name="done") == 'event: done\ndata: {"text":"a"}\n\n'
+    assert KEEP_ALIVE.startswith(":")
+    assert KEEP_ALIVE.endswith("\n\n")
+
+
+class Thinker:
+    """Yields what it is told to, when it is told to."""
+
+    def __init__(self) -> None:
+        self.thoughts: asyncio.Queue[str | Exception | None] = asyncio.Queue()
+        self.closed_by: asyncio.Task[object] | None = None
+
+    async def thinks(self) -> AsyncGenerator[str, None]:
+        began_in = asyncio.current_task()
+        try:
+            while thought := await self.thoughts.get():
+                if isinstance(thought, Exception):
+                    raise thought
+                yield thought
+        finally:
+            # The same task from first to last: what opens a timeout in it can close it.
+            assert asyncio.current_task() is began_in
+            self.closed_by = began_in
+
+
+def at_once(seconds: float) -> asyncio.Timeout:
+    """Ten seconds are over as soon as somebody has to wait."""
+    assert seconds == 10
+    return asyncio.timeout(0)
+
+
+async def test_a_silence_is_told_as_often_as_it_lasts_and_loses_no_item() -> None:
+    thinker = Thinker()
+    items = with_silences(thinker.thinks(), seconds=10, deadline=at_once)
+    assert [await anext(items) for _ in range(3)] == [None, None, None]
+    for thought in ("a", "b", "c", None):
+        thinker.thoughts.put_nowait(thought)
+    assert [item async for item in items if item] == ["a", "b", "c"]
+    assert thinker.closed_by
+
+
+async def test_items_without_a_silence_come_alone() -> None:
+    closed: list[bool] = []
+    assert [item async for item in with_silences(numbers(closed))] == ["0", "1", "2"]
+    assert closed == [True]
+
+
+async def test_an_error_of_the_items_comes_after_those_before_it() -> None:
+    thinker = Thinker()
+    for thought in ("a", LookupError("gone")):
+        thinker.thoughts.put_nowait(thought)
+    items = with_silences(thinker.thinks())
+    assert await anext(items) == "a"
+    with pytest.raises(LookupError, match="gone"):
+        await anext(items)
+    assert thinker.closed_by
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 5], ids=["thinking", "one ready", "more than fit"])
+async def test_who_leaves_ends_the_items_and_their_task(waiting: int) -> None:
+    tasks = asyncio.all_tasks()
+    thinker = Thinker()
+    for _ in range(1 + waiting):
+        thinker.thoughts.put_nowait("a")
+    async with aclosing(with_silences(thinker.thinks())) as items:
+        assert await anext(items) == "a"
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert thinker.closed_by
+    assert asyncio.all_tasks() == tasks
