@@ -69,6 +69,7 @@ def delete_example(service: Path) -> None:
     baking.run("sh", "-e", "-c", commands, cwd=service)
     enabled = service / "app/enabled.py"
     enabled.write_text(enabled.read_text().replace('    "shop",\n', ""))
+    baking.run(sys.executable, "tools/settings_table.py", cwd=service)
 
 
 def test_a_service_whose_example_was_deleted_by_hand_is_the_one_baked_without(

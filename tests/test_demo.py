@@ -1,5 +1,6 @@
 """`make demo` shows a working service, notices a wrong answer, and leaves nothing behind."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests import baking
 
 DEMO = baking.TEMPLATE / "tools" / "demo.py"
 EXPECTATIONS = baking.TEMPLATE / "tools" / "demo.toml"
+SHOP_TESTS = baking.TEMPLATE / baking.SERVICE / "tests/api/shop"
 SECONDS = 120
 
 
@@ -64,10 +67,31 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def test_it_shows_every_route_of_the_example() -> None:
+    document = json.loads((SHOP_TESTS / "openapi.json").read_text())
+    routes = {
+        (method.upper(), re.compile(re.sub(r"\{\w+\}", r"\\d+", path)))
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+    routes.add(("WS", re.compile("/api/v1/games/till")))
+    shown = tomllib.loads(EXPECTATIONS.read_text())["request"]
+    assert [
+        (method, path.pattern)
+        for method, path in routes
+        if not any(
+            each["method"] == method and path.fullmatch(each["path"].partition("?")[0])
+            for each in shown
+        )
+    ] == []
+
+
 def test_it_ends_well_in_ci_and_leaves_no_port(temporary: Path) -> None:
     done = demonstrate(temporary)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\n  ok ") == EXPECTATIONS.read_text().count("[[request]]")
+    requests = EXPECTATIONS.read_text().count("[[request]]")
+    assert done.stdout.count("\n  ok ") == requests
+    assert f"{requests} of {requests} answers are as expected" in done.stdout
     assert "FAIL" not in done.stdout
     assert len(ports(done.stdout)) == 2
     assert not any(map(is_open, ports(done.stdout)))

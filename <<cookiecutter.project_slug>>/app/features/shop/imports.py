@@ -2,13 +2,19 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
 from pydantic import ValidationError
 
+from app.features.shop import queries
 from app.features.shop.schemas import GameIn, ImportReport
+from app.kit.database import Database
+from app.kit.errors import ServiceError
 
 if TYPE_CHECKING:
     import _csv
@@ -16,6 +22,21 @@ if TYPE_CHECKING:
 COLUMNS = ("name", "price", "in_stock")
 MAX_ROWS = 10_000
 MAX_ERRORS = 100
+ROWS_PER_TRANSACTION = 500
+# Threads of their own: files that are parsed keep no plain `def` route waiting.
+THREADS = "imports"
+
+log = structlog.get_logger()
+
+
+class NothingToImport(ServiceError):
+    """A file without a single game that could be stored."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def __init__(self, report: ImportReport) -> None:
+        first = report.errors[0] if report.errors else "it has no rows"
+        super().__init__(f"The file holds no game: {first}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +50,42 @@ class BadRow:
         return f"line {self.line}: {self.reason}"
 
 
-def check(content: bytes) -> ImportReport:
-    """Report on a whole file; it parses for a while, so call it from a thread."""
-    valid, errors = 0, list[str]()
+class Catalogue(NamedTuple):
+    """A file that was read: what can be stored, and what it holds beside."""
+
+    games: list[GameIn]
+    report: ImportReport
+
+
+def read(content: bytes) -> Catalogue:
+    """Read a whole file; this takes up to a quarter of a second, so call it from a thread."""
+    games, errors = list[GameIn](), list[str]()
     for row in parse(content):
         if isinstance(row, GameIn):
-            valid += 1
+            games.append(row)
         elif len(errors) < MAX_ERRORS:
             errors.append(str(row))
-    return ImportReport(valid=valid, errors=errors)
+    return Catalogue(games, ImportReport(valid=len(games), errors=errors))
+
+
+def read_some(content: bytes) -> Catalogue:
+    """Do the same, or raise `NothingToImport`."""
+    catalogue = read(content)
+    if not catalogue.games:
+        raise NothingToImport(catalogue.report)
+    return catalogue
+
+
+async def store(database: Database, games: Sequence[GameIn]) -> None:
+    """Store games in short transactions, so that no import holds the table for long.
+
+    One that is there by name gets the new price and stock: to send a file again does no harm.
+    """
+    rest = iter(games)
+    while chunk := list(islice(rest, ROWS_PER_TRANSACTION)):
+        async with database.transaction() as session:
+            await queries.store(session, chunk)
+    log.info("games imported", games=len(games))
 
 
 def parse(content: bytes) -> Iterator[GameIn | BadRow]:

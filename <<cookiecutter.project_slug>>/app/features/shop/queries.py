@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncScalarResult, AsyncSession
 
 from app.features.shop.models import Game
-from app.features.shop.schemas import GameIn
+from app.features.shop.schemas import GameIn, Stock, Summary
 from app.kit.errors import Conflict, NotFound
 
 ROWS_PER_CHUNK = 200
@@ -70,6 +73,43 @@ async def remove(session: AsyncSession, game_id: int) -> None:
     statement = delete(Game).where(Game.id == game_id).returning(Game.id)
     if (await session.scalar(statement)) is None:
         raise GameNotFound(game_id)
+
+
+async def store(session: AsyncSession, games: Sequence[GameIn]) -> None:
+    """Add games by name; one that is there gets the new price and stock, the last one wins."""
+    # Two that lock the same rows in the same order wait for each other instead of dying.
+    rows = [game.model_dump() for game in sorted(games, key=lambda game: game.name)]
+    statement = postgresql.insert(Game)
+    new = statement.excluded
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Game.name], set_={"price": new.price, "in_stock": new.in_stock}
+        ),
+        rows,
+    )
+
+
+async def stock(session: AsyncSession, ids: Sequence[int]) -> dict[int, Stock]:
+    """Look up many games at once; ids without a game are left out."""
+    rows = await session.execute(select(Game.id, Game.price, Game.in_stock).where(Game.id.in_(ids)))
+    return {row.id: Stock.model_validate(row) for row in rows}
+
+
+async def offers(session: AsyncSession, *, budget: Decimal, limit: int) -> Sequence[Game]:
+    """Return the newest `limit` games in stock that cost no more than `budget`."""
+    query = select(Game).where(Game.in_stock, Game.price <= budget)
+    return (await session.scalars(query.order_by(Game.id.desc()).limit(limit))).all()
+
+
+async def summary(session: AsyncSession, *, as_of: datetime) -> Summary:
+    """Count the catalogue and add up what is in stock; this reads the whole table."""
+    query = select(
+        func.count().label("games"),
+        func.count().filter(Game.in_stock).label("in_stock"),
+        func.coalesce(func.sum(Game.price).filter(Game.in_stock), 0).label("value"),
+    ).select_from(Game)
+    row = (await session.execute(query)).one()
+    return Summary(games=row.games, in_stock=row.in_stock, value=row.value, as_of=as_of)
 
 
 @contextmanager

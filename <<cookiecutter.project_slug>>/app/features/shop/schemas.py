@@ -1,8 +1,10 @@
 """What crosses the wire."""
 
 import unicodedata
+from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -30,6 +32,7 @@ Price = Annotated[
     Field(gt=0, max_digits=10, decimal_places=2, examples=["49.90"]),
     AfterValidator(_in_cents),
 ]
+Cents = Annotated[Decimal, AfterValidator(_in_cents)]
 
 
 class GameIn(BaseModel):
@@ -85,5 +88,48 @@ class ScanError(BaseModel):
 class ImportReport(BaseModel):
     """What a catalogue file holds."""
 
-    valid: int = Field(description="rows that could be stored")
-    errors: list[str] = Field(description="what is wrong, by line; the first hundred")
+    valid: int = Field(description="rows that could be stored", examples=[1])
+    errors: list[str] = Field(
+        description="what is wrong, by line; the first hundred",
+        examples=[["line 3: price: Input should be greater than 0"]],
+    )
+
+
+class Summary(BaseModel):
+    """The catalogue at a glance."""
+
+    games: int
+    in_stock: int
+    value: Cents = Field(description="the price of all games in stock", examples=["61.90"])
+    as_of: datetime = Field(description="when it was counted")
+
+
+class Bundle(BaseModel):
+    """The games that use a budget best."""
+
+    games: list[GameOut]
+    total: Cents = Field(description="what they cost; at most the budget", examples=["61.90"])
+
+    @classmethod
+    def of(cls, games: Iterable[object]) -> Self:
+        """Put games together, with anything that has their fields."""
+        found = [GameOut.model_validate(game) for game in games]
+        return cls(games=found, total=sum((game.price for game in found), Decimal(0)))
+
+
+class Words(BaseModel):
+    """A piece of advice, in the order of the words."""
+
+    text: str
+
+
+class Complete(BaseModel):
+    """Nothing of the advice is missing."""
+
+    pieces: int
+
+
+class BrokenOff(BaseModel):
+    """Why advice ends before it is complete."""
+
+    detail: str

@@ -1,19 +1,15 @@
-"""The till's WebSocket: a scanner sends game ids, the service answers with price and stock."""
+"""The till: a scanner sends game ids, the service answers with price and stock."""
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
-from app.features.shop import queries
+from app.features.shop import stock as stocks
 from app.features.shop.schemas import Scan, ScanError, Stock
-from app.kit.database import Database
+from app.kit.batcher import Batcher
 from app.kit.errors import ServiceError
-from app.kit.resources import ResourcesDep
-
-router = APIRouter()
 
 
-@router.websocket("/till")
-async def till(socket: WebSocket, resources: ResourcesDep) -> None:
+async def serve(socket: WebSocket, stock: Batcher[int, Stock]) -> None:
     """Answer every scan until the till hangs up; a bad one gets an error, not a hang-up.
 
     Nothing is kept between scans, no connection either, so any worker can serve any till.
@@ -25,18 +21,17 @@ async def till(socket: WebSocket, resources: ResourcesDep) -> None:
             if message["type"] == "websocket.disconnect":
                 return
             scanned = message.get("text") or message.get("bytes") or ""
-            answer = await look_up(resources.database, scanned)
+            answer = await look_up(stock, scanned)
             await socket.send_text(answer.model_dump_json())
     except WebSocketDisconnect:
         return
 
 
-async def look_up(database: Database, scanned: str | bytes) -> Stock | ScanError:
+async def look_up(stock: Batcher[int, Stock], scanned: str | bytes) -> Stock | ScanError:
     """Answer one message of a till."""
     try:
         scan = Scan.model_validate_json(scanned)
-        async with database.reading() as session:
-            return Stock.model_validate(await queries.get(session, scan.id))
+        return await stocks.look_up(stock, scan.id)
     except ValidationError:
         return ScanError(error='Send {"id": <number>}.')
     except ServiceError as error:

@@ -170,7 +170,7 @@ def test_a_new_game_is_announced_after_its_answer(
 def test_an_announcement_that_fails_is_logged_and_the_game_stays(
     client: TestClient, events: list[EventDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def announce(game: object) -> None:
+    async def announce(*_: object) -> None:
         raise ConnectionError
 
     monkeypatch.setattr(announcements, "announce", announce)

@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 
 import httpx2
@@ -10,20 +9,12 @@ from sqlalchemy.exc import IntegrityError
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from app.features.shop import queries, till
+from app.features.shop import queries, stock, till
 from app.features.shop.schemas import GameIn, ScanError
-from app.kit.database import Database, DatabaseSettings, open_database
+from app.kit.database import Database
 from tests.support import asgi
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
-    """A pool of two connections on the migrated database."""
-    update = {"pool_size": 2, "pool_timeout_seconds": 0.1}
-    async with open_database(database_settings.model_copy(update=update)) as database:
-        yield database
 
 
 def game(name: str) -> GameIn:
@@ -91,8 +82,9 @@ async def test_a_game_is_in_stock_unless_another_writer_says_so(database: Databa
 
 
 async def test_a_scan_at_a_full_pool_is_an_error_of_the_till(database: Database) -> None:
-    async with database.engine.connect(), database.engine.connect():
-        answer = await till.look_up(database, '{"id": 1}')
+    batcher = stock.batcher(database)
+    async with batcher.running(), database.engine.connect(), database.engine.connect():
+        answer = await till.look_up(batcher, '{"id": 1}')
     assert answer == ScanError(error="The database is not available; try again soon.")
 
 
@@ -104,28 +96,10 @@ async def test_an_export_that_is_left_halfway_gives_its_connection_back(app: Fas
             "INSERT INTO games (name, price)"
             " SELECT 'game ' || n, n FROM generate_series(1, 2000) n",
         )
-        bodies = await read_some(app, "/api/v1/games/export")
+        bodies = await asgi.read_some(app, "/api/v1/games/export")
         assert 1 < len(bodies) < 2000 / queries.ROWS_PER_CHUNK
         while database.connections_in_use:  # noqa: ASYNC110 - the pool tells nobody
             await asyncio.sleep(0)
-
-
-async def read_some(app: FastAPI, path: str) -> list[bytes]:
-    """Leave after the third message."""
-    bodies: list[bytes] = []
-    enough = asyncio.Event()
-
-    async def send(message: Message) -> None:
-        bodies.extend([message["body"]] if message["type"] == "http.response.body" else [])
-        if len(bodies) == 3:
-            enough.set()
-
-    async def receive() -> Message:
-        await enough.wait()
-        return {"type": "http.disconnect"}
-
-    await app(asgi.scope(path), receive, send)
-    return bodies
 
 
 async def test_a_till_that_leaves_before_its_answer_is_no_error(app: FastAPI) -> None:
@@ -144,8 +118,12 @@ async def test_a_till_that_leaves_before_its_answer_is_no_error(app: FastAPI) ->
             raise OSError
 
     async with app.router.lifespan_context(app):
+        tasks = asyncio.all_tasks()
         with capture_logs() as events:
             await app(asgi.websocket_scope("/api/v1/games/till"), receive, send)
+        assert app.state.resources.database.connections_in_use == 0
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() <= tasks
     assert [event["event"] for event in events if event["log_level"] == "error"] == []
 
 

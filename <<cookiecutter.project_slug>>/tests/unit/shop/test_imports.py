@@ -9,7 +9,8 @@ HEADER = b"name,price,in_stock\n"
 
 
 def test_good_rows_are_counted() -> None:
-    report = imports.check(HEADER + b"Catan,49.90,true\nChess,10,\n\n")
+    games, report = imports.read(HEADER + b"Catan,49.90,true\nChess,10,\n\n")
+    assert [game.name for game in games] == ["Catan", "Chess"]
     assert (report.valid, report.errors) == (2, [])
 
 
@@ -43,21 +44,35 @@ def test_columns_may_come_in_any_order_and_in_stock_may_be_missing() -> None:
     ],
 )
 def test_a_bad_file_is_reported_by_line(content: bytes, error: str) -> None:
-    assert imports.check(content).errors[0].startswith(error)
+    assert imports.read(content).report.errors[0].startswith(error)
 
 
 def test_rows_beyond_the_limit_are_left_unread() -> None:
-    report = imports.check(HEADER + b"Catan,1\n" * (imports.MAX_ROWS + 5))
+    report = imports.read(HEADER + b"Catan,1\n" * (imports.MAX_ROWS + 5)).report
     assert report.valid == imports.MAX_ROWS
     assert report.errors == ["line 10002: a file may hold 10000 games; the rest is unread"]
 
 
 def test_only_the_first_hundred_errors_are_told() -> None:
-    report = imports.check(HEADER + b"Catan,0\n" * 500)
+    report = imports.read(HEADER + b"Catan,0\n" * 500).report
     assert (report.valid, len(report.errors)) == (0, 100)
 
 
 @given(st.binary())
 def test_any_bytes_get_a_report(content: bytes) -> None:
-    report = imports.check(HEADER + content)
+    report = imports.read(HEADER + content).report
     assert report.valid >= 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (HEADER, "The file holds no game: it has no rows."),
+        (HEADER + b"Catan,-1\n", "The file holds no game: line 2: price: Input should be greater"),
+    ],
+)
+def test_a_file_without_a_game_is_refused(content: bytes, reason: str) -> None:
+    with pytest.raises(imports.NothingToImport) as caught:
+        imports.read_some(content)
+    assert str(caught.value).startswith(reason)
+    assert caught.value.status == 422

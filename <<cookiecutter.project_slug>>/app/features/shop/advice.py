@@ -1,0 +1,60 @@
+"""Advice on a game, relayed word by word as an assistant thinks of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol
+
+from app.features.shop.schemas import BrokenOff, Complete, GameOut, Words
+from app.kit.errors import ServiceError, Unavailable
+from app.kit.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event, with_silences
+
+
+class AssistantUnavailable(Unavailable):
+    """The assistant does not answer, or broke off."""
+
+    def __init__(self) -> None:
+        super().__init__("The assistant is not available; try again soon.")
+
+
+class Assistant(Protocol):
+    """Whoever knows games; each wait between two pieces leaves the event loop to others."""
+
+    def advise(self, game: GameOut) -> AsyncGenerator[str, None]:
+        """Yield the advice piece by piece; a `ServiceError` says that no more comes."""
+
+
+class HouseAssistant:
+    """Says the same of every game; needs nothing, and is what tests use."""
+
+    async def advise(self, game: GameOut) -> AsyncGenerator[str, None]:
+        """Yield one sentence, word by word."""
+        stock = "it is in stock" if game.in_stock else "ask us when it is back"
+        for word in f"{game.name} is a good choice for {game.price}; {stock}.".split():
+            yield f"{word} "
+            await asyncio.sleep(0)
+
+
+async def events(
+    assistant: Assistant, game: GameOut, *, keep_alive_seconds: float = KEEP_ALIVE_SECONDS
+) -> AsyncGenerator[str, None]:
+    """Yield server-sent events: a message for each piece of advice, then `done`.
+
+    When the assistant breaks off, `error` with a sentence is the last one; when it fails before
+    anything was sent, its error is raised here. A comment fills every long silence.
+    """
+    said, sent = 0, False
+    async with aclosing(
+        with_silences(assistant.advise(game), seconds=keep_alive_seconds)
+    ) as pieces:
+        try:
+            async for piece in pieces:
+                said += piece is not None
+                yield KEEP_ALIVE if piece is None else event(Words(text=piece))
+                sent = True
+        except ServiceError as error:
+            if not sent:
+                raise
+            yield event(BrokenOff(detail=str(error)), name="error")
+        else:
+            yield event(Complete(pieces=said), name="done")

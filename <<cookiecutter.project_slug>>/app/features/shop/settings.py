@@ -1,0 +1,28 @@
+"""What can be set about the shop."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from app.kit.environment import Group
+
+
+class Settings(Group):
+    """The limits of the shop."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_")
+
+    import_queue_size: int = Field(
+        default=4,
+        ge=1,
+        le=1000,
+        description="catalogue files that may wait per worker, 7 MiB each at most",
+    )
+    import_workers: int = Field(
+        default=1, ge=1, le=10, description="files stored at once per worker, a connection each"
+    )
+    summary_fresh_seconds: float = Field(
+        default=10, gt=0, le=3600, description="seconds until the summary is counted anew"
+    )
+    summary_max_age_seconds: float = Field(
+        default=300, gt=0, le=86_400, description="seconds after which an old summary is not shown"
+    )

@@ -1,0 +1,26 @@
+"""Price and stock of single games, looked up together by whoever asks at the same time."""
+
+from collections.abc import Sequence
+
+from app.features.shop import queries
+from app.features.shop.schemas import Stock
+from app.kit.batcher import Batcher
+from app.kit.database import Database
+
+
+def batcher(database: Database) -> Batcher[int, Stock]:
+    """Return the batcher that makes one query of many look-ups."""
+
+    async def load(ids: Sequence[int]) -> dict[int, Stock]:
+        async with database.reading() as session:
+            return await queries.stock(session, ids)
+
+    return Batcher("stock", load)
+
+
+async def look_up(stock: Batcher[int, Stock], game_id: int) -> Stock:
+    """Return what a till needs to know of a game or raise `GameNotFound`."""
+    found = await stock.get(game_id)
+    if found is None:
+        raise queries.GameNotFound(game_id)
+    return found
