@@ -17,6 +17,7 @@ from app.enabled import FEATURES
 from app.kit import docs, edge, errors, health, logs, metrics, observe, openapi, tracing
 from app.kit.database import open_database
 from app.kit.drain import Drain
+from app.kit.http_client import open_http_client
 from app.kit.offload import Offload, open_offload
 from app.kit.phases import open_phases
 from app.kit.resources import Resources
@@ -108,6 +109,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             database=await phases.open("database", open_database(settings.database)),
             offload=await phases.open("offload", _open_offload(settings)),
             tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
+            http=await phases.open("http client", open_http_client(settings.http_client)),
         )
         for feature in FEATURES:
             if lifespan := getattr(_routes(feature), "lifespan", None):

@@ -17,6 +17,7 @@ from app.kit.cgroup import CgroupLimits
 from app.kit.database import DatabaseSettings
 from app.kit.environment import Group, SettingsError, read, refuse_unknown
 from app.kit.health import ReadinessSettings
+from app.kit.http_client import HttpClientSettings
 from app.kit.offload import OffloadSettings
 from app.kit.openapi import OpenAPISettings
 from app.kit.server import MIB, ServerSettings
@@ -32,6 +33,7 @@ GROUPS: tuple[type[Group], ...] = (
     ReadinessSettings,
     OffloadSettings,
     TracingSettings,
+    HttpClientSettings,
 )
 
 
@@ -57,6 +59,7 @@ class Settings(BaseModel):
     readiness: ReadinessSettings = Field(default_factory=ReadinessSettings)
     offload: OffloadSettings = Field(default_factory=OffloadSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
+    http_client: HttpClientSettings = Field(default_factory=HttpClientSettings)
     features: tuple[SerializeAsAny[Group], ...] = Field(
         default_factory=lambda: tuple(group() for group in _feature_groups())
     )
@@ -121,4 +124,7 @@ class Settings(BaseModel):
             compute_wait_seconds=self.offload.wait_seconds,
             compute_timeout_seconds=self.offload.timeout_seconds,
             request_timeout_seconds=self.server.request_timeout_seconds,
+            outbound_pool_timeout_seconds=self.http_client.pool_timeout_seconds,
+            outbound_connect_timeout_seconds=self.http_client.connect_timeout_seconds,
+            outbound_timeout_seconds=self.http_client.total_timeout_seconds,
         )

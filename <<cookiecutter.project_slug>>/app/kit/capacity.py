@@ -80,6 +80,9 @@ class Release:
     compute_wait_seconds: float = 2
     compute_timeout_seconds: float = 5
     request_timeout_seconds: float = 10
+    outbound_pool_timeout_seconds: float = 0.5
+    outbound_connect_timeout_seconds: float = 2
+    outbound_timeout_seconds: float = 7
 
     @property
     def pods(self) -> int:
@@ -92,6 +95,7 @@ class Release:
         server, database = values.get("server", {}), values.get("database", {})
         scaling, memory = values.get("autoscaling", {}), values.get("memory", {})
         processes = values.get("processPool", {})
+        outbound = values.get("httpClient", {})
         replicas = scaling if scaling.get("enabled") else values
         key = "maxReplicas" if scaling.get("enabled") else "replicas"
         ceiling = int(replicas.get(key, 1))
@@ -110,6 +114,9 @@ class Release:
             "statement_timeout_ms": database.get("statementTimeoutMs"),
             "compute_wait_seconds": processes.get("waitSeconds"),
             "compute_timeout_seconds": processes.get("timeoutSeconds"),
+            "outbound_pool_timeout_seconds": outbound.get("poolTimeoutSeconds"),
+            "outbound_connect_timeout_seconds": outbound.get("connectTimeoutSeconds"),
+            "outbound_timeout_seconds": outbound.get("totalTimeoutSeconds"),
             "queue_workers": values.get("queue", {}).get("workers"),
             "migration": values.get("migrations", {}).get("enabled"),
             "worker_memory_mib": memory.get("workerMiB"),
@@ -271,6 +278,26 @@ def waiting(release: Release) -> Iterator[Limit]:
             "lower PROCESS_POOL_WAIT_SECONDS or PROCESS_POOL_TIMEOUT_SECONDS,"
             " or raise REQUEST_TIMEOUT_SECONDS"
         ),
+    )
+    yield Limit(
+        name="one connection within an outbound call, s",
+        need=release.outbound_pool_timeout_seconds + release.outbound_connect_timeout_seconds,
+        have=release.outbound_timeout_seconds,
+        arithmetic=(
+            f"{release.outbound_pool_timeout_seconds:g} pool timeout"
+            f" + {release.outbound_connect_timeout_seconds:g} connect timeout"
+        ),
+        change=(
+            "lower HTTP_CLIENT_POOL_TIMEOUT_SECONDS or HTTP_CLIENT_CONNECT_TIMEOUT_SECONDS,"
+            " or raise HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS"
+        ),
+    )
+    yield Limit(
+        name="one outbound call within a request, s",
+        need=release.outbound_timeout_seconds,
+        have=release.request_timeout_seconds,
+        arithmetic=f"{release.outbound_timeout_seconds:g} outbound timeout",
+        change="lower HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS or raise REQUEST_TIMEOUT_SECONDS",
     )
     yield Limit(
         name="one request within the shutdown, s",

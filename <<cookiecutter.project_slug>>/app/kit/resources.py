@@ -7,6 +7,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from .database import Database
+from .http_client import HttpClient
 from .offload import Offload
 from .tasks import Tasks
 
@@ -18,6 +19,7 @@ class Resources:
     database: Database
     offload: Offload
     tasks: Tasks
+    http: HttpClient
 
 
 # async: a plain function would take a thread of the pool for each request.

@@ -203,6 +203,7 @@ def settings_of(database_url: str, **settings: object) -> dict[str, str]:
         "PROCESS_POOL_TIMEOUT_SECONDS": 2,
         "PROCESS_POOL_WAIT_SECONDS": 1,
         "REQUEST_TIMEOUT_SECONDS": "3",
+        "HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS": "3",
         "SHUTDOWN_SECONDS": "5",
         "WEB_CONCURRENCY": 2,
         "WORKER_TIMEOUT_SECONDS": 3,

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Give the loop turns until something is so; the test's own timeout ends a wait in vain."""
-    while not true():  # noqa: ASYNC110 (what is waited for sets no event)
+async def until(true: Callable[[], bool], *, within: int = 500_000) -> None:
+    """Give the loop turns until something is so; so many in vain, some seconds, are an error."""
+    for _ in range(within):
+        if true():
+            return
         await asyncio.sleep(0)
+    raise AssertionError("it never came true")
 
 
 async def turns(count: int = 20) -> None:

@@ -42,7 +42,7 @@ for module in pkgutil.walk_packages(app.__path__, "app."):
         __import__(module.name)
 assert threading.active_count() == 1
 import prometheus_client
-assert not [m for m in prometheus_client.REGISTRY.collect() if m.name.startswith("http")]
+assert not [m for m in prometheus_client.REGISTRY.collect() if m.name.startswith("http_request")]
 print("imported", len([name for name in sys.modules if name.startswith("app.")]))
 """
 
@@ -118,6 +118,27 @@ def test_settings_that_contradict_each_other_are_refused_with_the_arithmetic(
     with pytest.raises(SettingsError) as caught:
         settings.check()
     assert str(caught.value) == sentence
+
+
+def test_an_outbound_call_that_outlasts_its_request_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS", "11")
+    monkeypatch.setenv("HTTP_CLIENT_POOL_TIMEOUT_SECONDS", "10")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    assert str(caught.value).splitlines() == [
+        (
+            "one connection within an outbound call, s:"
+            " 10 pool timeout + 2 connect timeout = 12 > 11;"
+            " lower HTTP_CLIENT_POOL_TIMEOUT_SECONDS or HTTP_CLIENT_CONNECT_TIMEOUT_SECONDS,"
+            " or raise HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS."
+        ),
+        (
+            "one outbound call within a request, s: 11 outbound timeout = 11 > 10;"
+            " lower HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS or raise REQUEST_TIMEOUT_SECONDS."
+        ),
+    ]
 
 
 def test_the_environment_is_read_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:

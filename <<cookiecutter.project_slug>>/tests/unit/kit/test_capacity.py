@@ -95,6 +95,11 @@ def test_chart_values_say_the_same_as_a_release(
         "processPool": {"waitSeconds": 1, "timeoutSeconds": 3},
         "database": {"poolSize": 4, "maxOverflow": 1, "maxConnections": 100},
         "resources": {"limits": {"memory": "1Gi"}},
+        "httpClient": {
+            "poolTimeoutSeconds": 1,
+            "connectTimeoutSeconds": 3,
+            "totalTimeoutSeconds": 6,
+        },
     }
     release = Release.from_values(json.loads(json.dumps(values)))
     assert (release.replicas, release.workers) == (replicas, workers)
@@ -102,6 +107,9 @@ def test_chart_values_say_the_same_as_a_release(
     assert (release.pool_size, release.max_overflow) == (4, 1)
     assert release.memory_limit_mib == 1024
     assert (release.compute_wait_seconds, release.compute_timeout_seconds) == (1, 3)
+    assert release.outbound_pool_timeout_seconds == 1
+    assert release.outbound_connect_timeout_seconds == 3
+    assert release.outbound_timeout_seconds == 6
 
 
 def test_a_percentage_of_surge_is_rounded_up() -> None:
@@ -129,6 +137,8 @@ def test_what_is_no_quantity_is_refused(quantity: str) -> None:
         (Release(workers=4, memory_limit_mib=256), "memory, MiB"),
         (Release(pool_timeout_seconds=6), "one query within a request, s"),
         (Release(compute_timeout_seconds=9), "one computation within a request, s"),
+        (Release(outbound_pool_timeout_seconds=6), "one connection within an outbound call, s"),
+        (Release(outbound_timeout_seconds=11), "one outbound call within a request, s"),
         (Release(request_timeout_seconds=20), "one request within the shutdown, s"),
         (Release(grace_period_seconds=29), "shutdown within the grace period, s"),
         (Release(grace_period_seconds=30, pre_stop_seconds=1), "shutdown within the grace period"),

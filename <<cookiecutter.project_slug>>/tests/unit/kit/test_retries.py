@@ -1,0 +1,93 @@
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from app.kit.retries import Call, pause_asked_for
+
+
+def answer(status: int, retry_after: str | None = None) -> httpx.Response:
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return httpx.Response(status, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0),
+        ("7", 7),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("\u0663", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+    ],
+)
+def test_the_pause_an_upstream_asks_for_is_read(header: str | None, seconds: float | None) -> None:
+    response = httpx.Response(503)
+    if header is not None:
+        response.headers = httpx.Headers([(b"retry-after", header.encode())])
+    assert pause_asked_for(response) == seconds
+
+
+def test_a_date_is_a_pause_from_now_on() -> None:
+    then = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    pause = pause_asked_for(answer(503, then))
+    assert pause is not None
+    assert 3500 < pause <= 3600
+
+
+@pytest.mark.parametrize(
+    ("error", "get", "post"),
+    [
+        (httpx.ConnectError("refused"), True, True),
+        (httpx.ConnectTimeout("no route"), True, True),
+        (httpx.ReadError("reset"), True, False),
+        (httpx.WriteError("reset"), True, False),
+        (httpx.RemoteProtocolError("closed"), True, False),
+        (httpx.ReadTimeout("slow"), False, False),
+        (httpx.WriteTimeout("slow"), False, False),
+        (httpx.PoolTimeout("full"), False, False),
+        (httpx.LocalProtocolError("a bug"), False, False),
+        (ValueError("a bug"), False, False),
+    ],
+)
+def test_an_error_is_tried_again_where_nothing_can_happen_twice(
+    error: Exception, get: bool, post: bool
+) -> None:
+    assert Call("GET", "/", {}).pause_after(error) is get
+    assert Call("POST", "/", {}).pause_after(error) is post
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+def test_an_answer_passes_for_methods_that_may_be_repeated(method: str) -> None:
+    assert Call(method, "/", {}).passing(answer(503), 5)
+    assert not Call(method, "/", {}).passing(answer(200), 5)
+    assert not Call("POST", "/", {}).passing(answer(503), 5)
+
+
+@pytest.mark.parametrize(("left", "passing"), [(3.1, True), (3, False)])
+def test_a_pause_has_to_fit_into_the_time_that_is_left(left: float, passing: bool) -> None:
+    assert Call("GET", "/", {}).passing(answer(503, "3"), left) is passing
+
+
+@pytest.mark.parametrize(
+    ("options", "repeatable"),
+    [
+        ({}, True),
+        ({"json": {}}, True),
+        ({"content": b"bytes"}, True),
+        ({"data": {"field": "form"}}, True),
+        ({"content": iter([b"stream"])}, False),
+        ({"data": [b"stream"]}, False),
+        ({"files": {"file": b"a"}}, False),
+    ],
+)
+def test_a_stream_or_a_file_is_there_once(options: dict[str, object], repeatable: bool) -> None:
+    call = Call("PUT", "/", options)
+    assert call.repeatable is repeatable
+    assert call.passing(answer(503), 5) is repeatable
