@@ -5,7 +5,7 @@ VENV_PYTHON = "$(VENV)/bin/python"
 SERVICE = <<cookiecutter.project_slug>>
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-runtime lint types lock mutate
+.PHONY: help setup tools demo test test-runtime image lint types hooks lock mutate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -29,20 +29,27 @@ demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it 
 	@$(VENV_PYTHON) tools/demo.py
 
 test: setup ## Every test of the template, with each combination's own checks
-	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not runtime"
+	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not runtime and not image"
 
 test-runtime: setup ## The runtime tests of a scaffolded service: real processes and signals
 	@$(VENV_PYTHON) -m pytest --verbose -m runtime
+
+image: setup ## Build the image of scaffolded services and run it (needs docker or podman)
+	@$(VENV_PYTHON) -m pytest --verbose -m image
 
 lint: setup ## Style and format of everything, and the service's borders between layers
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@cd "$(SERVICE)" && "$(VENV)/bin/lint-imports" --no-logo
+	@cd "$(SERVICE)" && "$(VENV)/bin/hadolint" Dockerfile
 
 types: setup ## Types of everything, strictly
 	@echo "Checking types, half a minute the first time"
 	@$(VENV_PYTHON) -m mypy
 	@cd "$(SERVICE)" && $(VENV_PYTHON) -m mypy
+
+hooks: setup ## Have git check what is committed, before it is
+	@"$(VENV)/bin/pre-commit" install
 
 lock: setup ## Pin the dependencies of service and template (ARGS=--upgrade for newer ones)
 	@$(VENV_PYTHON) tools/lock.py $(ARGS)

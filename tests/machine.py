@@ -96,7 +96,8 @@ def borrowed_venv(folder: Path, prefix: str) -> Path:
     subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
     packages = folder / "lib" / name / "site-packages"
     shutil.copytree(Path(prefix) / "lib" / name / "site-packages", packages, dirs_exist_ok=True)
-    shutil.copy(Path(prefix) / "bin/ruff", folder / "bin/ruff")
+    for program in ("hadolint", "ruff"):
+        shutil.copy(Path(prefix) / "bin" / program, folder / "bin" / program)
     script = (Path(prefix) / "bin/lint-imports").read_text().partition("\n")[2]
     (folder / "bin/lint-imports").write_text(f"#!{folder}/bin/python\n{script}")
     (folder / "bin/lint-imports").chmod(0o755)
