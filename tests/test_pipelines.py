@@ -9,7 +9,7 @@ import yaml
 
 from tests import baking
 
-TARGETS = ["setup", "lint", "types", "test", "test-runtime"]
+TARGETS = ["setup", "lint", "types", "test", "test-runtime", "image"]
 
 
 def tool(name: str) -> Path:
