@@ -9,6 +9,9 @@ CHOICES = {"example": ["shop", "none"], "ci": ["github", "gitlab"]}
 # They end a string in TOML, YAML or Python, or start something in the template's language.
 DANGEROUS = [chr(34), chr(92), chr(96), "<" * 2, "<" + "%", "{" * 2]
 LONGEST = 200
+# What engines accept before the last slash of an image's name.
+PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+REGISTRY = rf"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]+)?(?:/{PART})*"
 
 
 def problems() -> list[str]:
@@ -21,7 +24,7 @@ def problems() -> list[str]:
             f"project_slug is {slug!r}: use lower-case letters, digits and dashes,"
             " a letter first, at most 40"
         )
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]", registry):
+    if not re.fullmatch(REGISTRY, registry):
         found.append(f"registry is {registry!r}: use a lower-case address such as ghcr.io/example")
     for name, allowed in CHOICES.items():
         if answers[name] not in allowed:
