@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import structlog
+from opentelemetry.trace import SpanContext, get_current_span
 from prometheus_client import Counter, Histogram
 
 from .errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable
-from .sharing import own_error, start_shared
+from .sharing import caller, mark_failed, own_error, start_shared
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -107,7 +108,7 @@ class Batcher(Generic[K, V]):
         """
         wanted = self._want(key)
         answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
-        wanted.answers.append(answer)
+        wanted.answers[answer] = caller()
         self._start_loads()
         try:
             return await answer
@@ -144,7 +145,7 @@ class Batcher(Generic[K, V]):
         wanted = self._wanted.get(key)
         if wanted is None or answer not in wanted.answers:
             return
-        wanted.answers.remove(answer)
+        del wanted.answers[answer]
         if not wanted.answers:
             del self._wanted[key]
             self._count("left")
@@ -188,7 +189,10 @@ class Batcher(Generic[K, V]):
         SIZE.labels(self.name).observe(len(batch))
         first = min(wanted.since for wanted in batch.values())
         WAIT.labels(self.name).observe(self._clock() - first)
-        task = start_shared(self._answer(batch), name=f"batch {self.name}", batcher=self.name)
+        callers = [each for wanted in batch.values() for each in wanted.answers.values()]
+        task = start_shared(
+            self._answer(batch), name=f"batch {self.name}", callers=callers, batcher=self.name
+        )
         self._loads.add(task)
         task.add_done_callback(self._load_ended)
 
@@ -200,6 +204,7 @@ class Batcher(Generic[K, V]):
         try:
             values = await self._values(tuple(batch))
         except Exception as error:
+            mark_failed(get_current_span(), error)
             bug = None if isinstance(error, ServiceError) else error
             log.warning("batch failed", keys=len(batch), error=type(error).__name__, exc_info=bug)
             self._fail(batch.values(), error)
@@ -255,7 +260,7 @@ class _Wanted(Generic[V]):
     """One key: since when it waits, and who waits for it."""
 
     since: float
-    answers: "list[asyncio.Future[V | None]]" = field(default_factory=list)
+    answers: "dict[asyncio.Future[V | None], SpanContext]" = field(default_factory=dict)
 
     def resolve(self, value: V | None) -> None:
         for answer in self.open():

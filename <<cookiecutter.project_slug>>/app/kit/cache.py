@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge
 from pydantic import TypeAdapter
 
 from .errors import DeadlineExceeded, Unavailable
-from .sharing import own_error, start_shared
+from .sharing import caller, own_error, start_shared
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -138,7 +138,10 @@ class Cache(Generic[T]):
     def _take_off(self, key: str, compute: Callable[[], Awaitable[T]]) -> "_Flight":
         flight = _Flight()
         flight.task = start_shared(
-            self._compute(key, compute, flight), name=f"cache {self.name}", cache=self.name
+            self._compute(key, compute, flight),
+            name=f"cache {self.name}",
+            callers=[caller()],
+            cache=self.name,
         )
         flight.task.add_done_callback(lambda task: self._landed(key, flight, task))
         return flight

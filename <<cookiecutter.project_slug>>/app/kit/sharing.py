@@ -3,23 +3,47 @@
 import asyncio
 import contextvars
 import copy
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 import structlog
+from opentelemetry import context as otel
+from opentelemetry import trace
 
 T = TypeVar("T")
 
 
-def start_shared(work: Coroutine[Any, Any, T], *, name: str, **labels: str) -> asyncio.Task[T]:
+def start_shared(
+    work: Coroutine[Any, Any, T],
+    *,
+    name: str,
+    callers: Iterable[trace.SpanContext] = (),
+    **labels: str,
+) -> asyncio.Task[T]:
     """Start `work` without the context of its caller; its log lines carry `labels` instead.
 
     The request id, trace and deadline of the first of many callers would mislead: the others wait
-    for the same work, and it goes on when the first one leaves.
+    for the same work, and it goes on when the first one leaves. It begins a trace of its own, which
+    is linked to the spans of `callers`.
     """
+    links = [trace.Link(caller) for caller in callers if caller.is_valid]
+    span = trace.get_tracer(__name__).start_span(name, context=otel.Context(), links=links)
     context = contextvars.Context()
     context.run(structlog.contextvars.bind_contextvars, **labels)
-    return asyncio.create_task(work, name=name, context=context)
+    context.run(otel.attach, trace.set_span_in_context(span, otel.Context()))
+    task = asyncio.create_task(work, name=name, context=context)
+    task.add_done_callback(lambda ended: _end(span, ended))
+    return task
+
+
+def caller() -> trace.SpanContext:
+    """Return the span that is current, to be linked; without traces it is no valid one."""
+    return trace.get_current_span().get_span_context()
+
+
+def mark_failed(span: trace.Span, error: BaseException) -> None:
+    """Say in a span that its work failed."""
+    span.set_status(trace.StatusCode.ERROR, type(error).__name__)
 
 
 def own_error(error: Exception) -> Exception:
@@ -36,3 +60,9 @@ def own_error(error: Exception) -> Exception:
     own.__cause__, own.__context__ = error.__cause__, error.__context__
     own.__suppress_context__ = error.__suppress_context__
     return own.with_traceback(error.__traceback__)
+
+
+def _end(span: trace.Span, task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        mark_failed(span, error)
+    span.end()

@@ -10,9 +10,15 @@ from contextlib import asynccontextmanager
 from typing import Any, ParamSpec
 
 import structlog
+from prometheus_client import Counter, Gauge
 
 P = ParamSpec("P")
 log = structlog.get_logger()
+
+RUNNING = Gauge("tasks_running", "Tasks that no request waits for.", multiprocess_mode="livesum")
+FINISHED = Counter(
+    "tasks_finished_total", "Such tasks by their end: done, failed or cancelled.", ["outcome"]
+)
 
 
 class Tasks:
@@ -38,6 +44,7 @@ class Tasks:
         task = asyncio.create_task(function(*args, **kwargs), name=name)
         self._running.add(task)
         task.add_done_callback(self._finished)
+        RUNNING.inc()
         return task
 
     def __len__(self) -> int:
@@ -65,8 +72,14 @@ class Tasks:
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()):
+        RUNNING.dec()
+        if task.cancelled():
+            FINISHED.labels("cancelled").inc()
+        elif error := task.exception():
             log.error("task failed", task=task.get_name(), exc_info=error)
+            FINISHED.labels("failed").inc()
+        else:
+            FINISHED.labels("done").inc()
 
 
 @asynccontextmanager

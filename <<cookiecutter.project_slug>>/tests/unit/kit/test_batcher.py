@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import structlog
+from opentelemetry import trace
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.kit.batcher import Batcher
 from app.kit.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable
+from tests.support.tracing import recorded_spans
 from tests.support.turns import other_tasks, turns, until
 
 pytestmark = pytest.mark.anyio
@@ -291,6 +293,25 @@ async def test_a_load_has_the_context_of_no_caller() -> None:
             asked += ask(batcher, 2)
         await asyncio.gather(*asked)
     assert load.context == [{"batcher": "nobody"}]
+
+
+async def test_a_load_begins_a_trace_of_its_own_with_links_to_its_callers() -> None:
+    load = Squares()
+    load.error = ValueError("boom")
+    batcher = Batcher("traced", load, max_size=2)
+    tracer = trace.get_tracer(__name__)
+    with recorded_spans() as recorded:
+        async with batcher.running():
+            asked = []
+            for number in (1, 2):
+                with tracer.start_as_current_span("request"):
+                    asked += ask(batcher, number)
+            await asyncio.gather(*asked, return_exceptions=True)
+        await turns()
+    *requests, shared = recorded.get_finished_spans()
+    assert (shared.name, shared.parent, shared.status.is_ok) == ("batch traced", None, False)
+    linked = [link.context for link in shared.links]
+    assert linked == [request.get_span_context() for request in requests]
 
 
 async def test_as_many_loads_as_allowed_run_and_the_next_batch_grows_meanwhile() -> None:

@@ -4,12 +4,14 @@ from typing import Any
 import pytest
 import structlog
 from cashews.backends.memory import Memory
+from opentelemetry import trace
 from prometheus_client import REGISTRY
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from app.kit.cache import Cache
 from app.kit.errors import DeadlineExceeded, NotFound, Unavailable
+from tests.support.tracing import recorded_spans
 from tests.support.turns import other_tasks, turns, until
 
 pytestmark = pytest.mark.anyio
@@ -224,6 +226,17 @@ async def test_a_computation_has_the_context_of_no_caller() -> None:
     with structlog.contextvars.bound_contextvars(request_id="first"):
         await cache.get("key", compute)
     assert compute.context == {"cache": "nobody"}
+
+
+async def test_a_computation_begins_a_trace_of_its_own_with_a_link_to_its_caller() -> None:
+    cache, compute = numbers("traced"), Counting()
+    with recorded_spans() as recorded:
+        with trace.get_tracer(__name__).start_as_current_span("request"):
+            await cache.get("key", compute)
+        await turns()
+    shared, request = recorded.get_finished_spans()
+    assert (shared.name, shared.parent) == ("cache traced", None)
+    assert [link.context for link in shared.links] == [request.get_span_context()]
 
 
 async def test_what_is_deleted_while_it_is_computed_is_not_kept() -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import stamina
 import structlog
+from opentelemetry import trace
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
@@ -22,6 +23,7 @@ from app.kit.http_client import (
     open_http_client,
 )
 from tests.support import ports
+from tests.support.tracing import recorded_spans
 from tests.support.turns import other_tasks, turns, until
 from tests.support.upstream import Upstream, open_upstream
 
@@ -360,6 +362,25 @@ async def test_each_call_is_measured_by_its_outcome(upstream: Upstream) -> None:
             with pytest.raises((UpstreamTimeout, UpstreamUnavailable)):
                 await client.get(f"{upstream.url}/{path}")
     assert [calls(name) - old for name, old in zip(names, before, strict=True)] == [1, 1, 1, 1]
+
+
+async def test_each_try_is_a_span_and_takes_the_trace_along(upstream: Upstream) -> None:
+    upstream.statuses["/ok"] = [503]
+    with recorded_spans() as recorded:
+        async with opened() as client:
+            with trace.get_tracer(__name__).start_as_current_span("request"):
+                await client.get(f"{upstream.url}/ok")
+    *tries, request = recorded.get_finished_spans()
+    assert [each.parent for each in tries] == [request.get_span_context()] * 2
+    sent = [headers["traceparent"].split("-")[1:3] for headers in upstream.headers]
+    spans = [each.get_span_context() or trace.INVALID_SPAN_CONTEXT for each in tries]
+    assert sent == [[f"{span.trace_id:032x}", f"{span.span_id:016x}"] for span in spans]
+
+
+async def test_without_traces_nothing_is_sent_along(upstream: Upstream) -> None:
+    async with opened() as client:
+        await client.get(f"{upstream.url}/ok")
+    assert "traceparent" not in upstream.headers[0]
 
 
 async def test_no_library_logs_whole_addresses(

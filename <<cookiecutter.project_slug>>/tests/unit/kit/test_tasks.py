@@ -1,15 +1,23 @@
 import asyncio
+import gc
+from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.kit.tasks import open_tasks
+from tests.support.turns import turns
 
 pytestmark = pytest.mark.anyio
 
 
 async def fail(message: str) -> None:
     raise ValueError(message)
+
+
+def finished(outcome: str) -> float:
+    return REGISTRY.get_sample_value("tasks_finished_total", {"outcome": outcome}) or 0
 
 
 async def test_the_error_of_a_task_is_logged_with_its_name() -> None:
@@ -77,3 +85,32 @@ async def test_a_cancelled_task_is_no_error() -> None:
         async with open_tasks(grace_seconds=1) as tasks:
             tasks.spawn(asyncio.Event().wait).cancel()
     assert events == []
+
+
+async def test_a_task_that_nobody_refers_to_is_not_collected(unseen: list[Any]) -> None:
+    ended = []
+
+    async def wait_for_what_nobody_else_holds() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+
+    async with open_tasks(grace_seconds=0.01) as tasks:
+        tasks.spawn(wait_for_what_nobody_else_holds)
+        await turns()
+        gc.collect()
+        assert ended == []
+    assert ended == ["cancelled"]
+
+
+async def test_tasks_are_counted_while_they_run_and_by_their_end() -> None:
+    names = ("done", "failed", "cancelled")
+    before = [finished(name) for name in names]
+    async with open_tasks(grace_seconds=1) as tasks:
+        tasks.spawn(asyncio.sleep, 0)
+        tasks.spawn(fail, "boom")
+        tasks.spawn(asyncio.Event().wait).cancel()
+        assert REGISTRY.get_sample_value("tasks_running") == 3
+    assert REGISTRY.get_sample_value("tasks_running") == 0
+    assert [finished(name) - old for name, old in zip(names, before, strict=True)] == [1, 1, 1]
