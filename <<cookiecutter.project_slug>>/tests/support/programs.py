@@ -3,25 +3,30 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 
-def find(program: str, *, package: str) -> Path:
-    """Return the path of `program`; skip the test without it, or fail it where CI=true."""
-    found = _which(program)
+def find(*names: str, package: str) -> Path:
+    """Return the path of the program, under the first name that is there.
+
+    Without it the test is skipped, or fails where CI=true.
+    """
+    found = _which(names)
     if found is None and os.environ.get("CI") == "true":
         _install(package)
-        found = _which(program) or pytest.fail(f"CI needs {program}: install {package}")
+        found = _which(names) or pytest.fail(f"CI needs {names[0]}: install {package}")
     if found is None:
-        pytest.skip(f"{program} is not installed (Debian package {package})")
+        pytest.skip(f"{names[0]} is not installed (Debian package {package})")
     return Path(found)
 
 
-def _which(program: str) -> str | None:
+def _which(names: Iterable[str]) -> str | None:
     versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
-    return shutil.which(program, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", *versions]))
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", *versions])
+    return next(filter(None, (shutil.which(name, path=path) for name in names)), None)
 
 
 def _install(package: str) -> None:
