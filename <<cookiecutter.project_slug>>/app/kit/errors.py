@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -175,13 +176,14 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 def _allow(request: Request) -> dict[str, str]:
     """Name every method of the path; the framework names those of its first route alone."""
-    methods = {
-        method
+    routes = [
+        route
         for route in iter_route_contexts(request.app.routes)
-        if route.matches(request.scope)[0] != Match.NONE
-        for method in getattr(route, "methods", None) or ()
-    }
-    return {"Allow": ", ".join(sorted(methods))} if methods else {}
+        if getattr(route, "methods", None) and route.matches(request.scope)[0] != Match.NONE
+    ]
+    # A literal path may look like one with a parameter, which is another resource.
+    own = [route.methods or () for route in routes if route.path == routes[0].path]
+    return {"Allow": ", ".join(sorted({*chain(*own)}))} if own else {}
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

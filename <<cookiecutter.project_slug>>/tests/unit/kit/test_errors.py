@@ -48,6 +48,10 @@ async def add_note(note: Note) -> Note:
 async def forget_notes() -> None: ...
 
 
+@router.put("/{name}")
+async def rename(name: str) -> None: ...
+
+
 @pytest.fixture
 def client() -> TestClient:
     app = FastAPI()
@@ -99,11 +103,12 @@ def test_the_headers_of_an_http_exception_are_kept(client: TestClient) -> None:
 
 
 def test_a_method_that_a_path_does_not_know_is_told_all_that_it_knows(client: TestClient) -> None:
-    assert client.put("/notes").headers["Allow"] == "DELETE, POST"
-    assert client.put("/raise/taken").headers["Allow"] == "GET"
+    assert client.patch("/notes").headers["Allow"] == "DELETE, POST"
+    assert client.patch("/raise/taken").headers["Allow"] == "GET"
+    assert client.patch("/other").headers["Allow"] == "PUT"
 
 
-@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/notes", 405)])
+@pytest.mark.parametrize(("path", "status"), [("/no/where", 404), ("/notes", 405)])
 def test_the_frameworks_own_errors_are_problems_too(
     path: str, status: int, client: TestClient
 ) -> None:
