@@ -167,6 +167,9 @@ def _complete(document: dict[str, Any], settings: OpenAPISettings) -> None:
 def _describe(operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
+    for response in responses.values():
+        # Readers take this schema for that of each event, and FastAPI's says that it is a string.
+        response.get("content", {}).get("text/event-stream", {}).pop("schema", None)
     for status in _common(operation):
         responses.setdefault(str(int(status)), _response(status))
     operation["responses"] = dict(sorted(responses.items()))

@@ -8,6 +8,9 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 from app.kit import openapi
 from app.kit.environment import SettingsError, read
 from app.kit.openapi import OpenAPISettings
+from app.kit.streams import EventStream
+
+EVENTS = "text/event-stream"
 
 
 class Pot(BaseModel):
@@ -146,6 +149,16 @@ def test_the_problems_of_an_operation_replace_the_frameworks_own() -> None:
         *("200", "400", "404", "413", "422", "500", "503", "504")
     ]
     assert document["components"]["schemas"].keys() == {"FieldError", "Pot", "Problem"}
+
+
+def test_an_event_of_a_stream_is_not_called_a_string() -> None:
+    app, news = garden(), openapi.answer(200, media_type=EVENTS, example="data: rain\n\n")
+
+    @app.get("/news", response_class=EventStream, responses=news)
+    async def tell_news() -> None: ...
+
+    content = app.openapi()["paths"]["/news"]["get"]["responses"]["200"]["content"]
+    assert content == {EVENTS: {"example": "data: rain\n\n"}}
 
 
 def test_the_document_is_built_once_and_again_when_a_route_comes() -> None:
