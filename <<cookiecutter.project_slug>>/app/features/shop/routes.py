@@ -63,7 +63,7 @@ CatalogueFile = Annotated[
     UploadFile,
     File(
         description="CSV in UTF-8 with the columns name, price and, if wanted, in_stock",
-        json_schema_extra={"contentMediaType": "text/csv"},
+        examples=["name,price\nCatan,49.90\n"],
     ),
 ]
 EXPORTED = answer(

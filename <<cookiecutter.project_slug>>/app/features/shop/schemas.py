@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
 
 
 def _printable(text: str) -> str:
@@ -25,11 +26,18 @@ Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
     AfterValidator(_printable),
-    Field(examples=["Catan"]),
+    Field(examples=["Catan"], json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"}),
 ]
+# What the document tells of a price: clients may send a string, which keeps its cents, or a number.
+PRICE: JsonDict = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^\d{1,8}(\.\d{1,2})?$"},
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 99999999.99, "multipleOf": 0.01},
+    ]
+}
 Price = Annotated[
     Decimal,
-    Field(gt=0, max_digits=10, decimal_places=2, examples=["49.90"]),
+    Field(gt=0, max_digits=10, decimal_places=2, examples=["49.90"], json_schema_extra=PRICE),
     AfterValidator(_in_cents),
 ]
 Cents = Annotated[Decimal, AfterValidator(_in_cents)]
