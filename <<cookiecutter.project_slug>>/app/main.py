@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
-        telemetry=tracing.telemetry(settings.tracing, probes=health.PROBES),
+        telemetry=tracing.telemetry(settings.tracing, untraced=health.PROBES | docs.ASSETS),
     )
     app.state.settings = settings
     app.state.drain = Drain()

@@ -21,11 +21,13 @@ from .errors import NotFound
 from .openapi import OpenAPISettings
 from .server import ServerSettings
 
-_ASSETS = "docs/assets"
+_FOLDER = "docs/assets"
 _FILES = {
     name: files("fastapi_offline") / "static" / name
     for name in ("favicon.png", "redoc.standalone.js", "swagger-ui-bundle.js", "swagger-ui.css")
 }
+# Nobody learns anything from a span of these.
+ASSETS = frozenset(f"/{_FOLDER}/{name}" for name in _FILES)
 _BROWSERS_KEEP = {"Cache-Control": "public, max-age=3600"}
 # ReDoc's footer fetches its maker's logo; it leaves out a picture that cannot be shown.
 _REMOTE_LOGO, _NO_PICTURE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
@@ -49,7 +51,7 @@ def install(app: FastAPI, server: ServerSettings, settings: OpenAPISettings) -> 
         router.add_api_route("/redoc", _shown(_redoc(title), settings), name="redoc")
     if router.routes:
         # One route for all files: metrics, log and traces know its template alone.
-        router.add_api_route(f"/{_ASSETS}/{{name}}", asset)
+        router.add_api_route(f"/{_FOLDER}/{{name}}", asset)
         app.include_router(router)
 
 
@@ -57,9 +59,9 @@ def _swagger_ui(title: str) -> bytes:
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=f"{title} - Swagger UI",
-        swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{_ASSETS}/swagger-ui.css",
-        swagger_favicon_url=f"{_ASSETS}/favicon.png",
+        swagger_js_url=f"{_FOLDER}/swagger-ui-bundle.js",
+        swagger_css_url=f"{_FOLDER}/swagger-ui.css",
+        swagger_favicon_url=f"{_FOLDER}/favicon.png",
         # Else every page that is not local has its document judged by a validator elsewhere.
         swagger_ui_parameters={"validatorUrl": None},
     )
@@ -70,8 +72,8 @@ def _redoc(title: str) -> bytes:
     page = get_redoc_html(
         openapi_url="openapi.json",
         title=f"{title} - ReDoc",
-        redoc_js_url=f"{_ASSETS}/redoc.standalone.js",
-        redoc_favicon_url=f"{_ASSETS}/favicon.png",
+        redoc_js_url=f"{_FOLDER}/redoc.standalone.js",
+        redoc_favicon_url=f"{_FOLDER}/favicon.png",
         with_google_fonts=False,
     )
     return bytes(page.body)

@@ -114,12 +114,12 @@ class TracingSettings(Group):
         return self.exporter_otlp_traces_protocol or self.exporter_otlp_protocol
 
 
-def telemetry(settings: TracingSettings, *, probes: Collection[str]) -> TelemetryConfig:
-    """Configure FastAPI's own spans: one for each request and WebSocket, none for `probes`."""
+def telemetry(settings: TracingSettings, *, untraced: Collection[str]) -> TelemetryConfig:
+    """Configure FastAPI's own spans: one for each request and WebSocket, none for some paths."""
 
-    def is_probe(scope: Scope) -> bool:
+    def is_untraced(scope: Scope) -> bool:
         path: str = scope["path"]
-        return path.removeprefix(scope.get("root_path", "")) in probes
+        return path.removeprefix(scope.get("root_path", "")) in untraced
 
     return {
         "tracing": settings.enabled,
@@ -127,7 +127,7 @@ def telemetry(settings: TracingSettings, *, probes: Collection[str]) -> Telemetr
         "logs": False,
         "operation_spans": False,
         "auto_configure": False,
-        "exclude": is_probe,
+        "exclude": is_untraced,
     }
 
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.kit.database import DatabaseSettings, ReadSessionDep
+from app.kit.docs import ASSETS
 from app.kit.health import PROBES
 from app.kit.resources import ResourcesDep
 from app.kit.server import ServerSettings
@@ -155,6 +156,13 @@ def test_a_bug_records_its_exception(traced: Traced) -> None:
 def test_probes_make_no_spans(traced: Traced) -> None:
     assert [traced.client.get(probe).status_code for probe in sorted(PROBES)] == [200] * 4
     assert not traced.received()
+
+
+def test_the_files_of_the_docs_make_no_spans_and_their_pages_one_each(traced: Traced) -> None:
+    assert {traced.client.get(file).status_code for file in sorted(ASSETS)} == {200}
+    assert not traced.received()
+    traced.client.get("/docs")
+    assert [span.name for span in traced.received()] == ["GET /docs"]
 
 
 def test_a_websocket_is_one_span(traced: Traced) -> None:

@@ -135,9 +135,9 @@ async def test_without_an_endpoint_nothing_is_opened() -> None:
 
 
 def test_with_an_endpoint_fastapi_makes_one_span_a_request_and_configures_nothing_itself() -> None:
-    chosen = telemetry(TracingSettings(exporter_otlp_endpoint=COLLECTOR), probes=())
+    chosen = telemetry(TracingSettings(exporter_otlp_endpoint=COLLECTOR), untraced=())
     assert {name for name, value in chosen.items() if value is True} == {"tracing"}
-    assert not telemetry(TracingSettings(), probes=())["tracing"]
+    assert not telemetry(TracingSettings(), untraced=())["tracing"]
 
 
 WITHOUT_TRACES = """
