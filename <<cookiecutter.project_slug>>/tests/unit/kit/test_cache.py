@@ -242,6 +242,17 @@ async def test_a_computation_begins_a_trace_of_its_own_with_a_link_to_its_caller
 async def test_what_is_deleted_while_it_is_computed_is_not_kept() -> None:
     cache, compute = numbers("outdated"), Counting()
     compute.go_on.clear()
+    asked = asyncio.create_task(cache.get("key", compute))
+    await until(lambda: compute.calls == 1)
+    await cache.delete("key")
+    compute.go_on.set()
+    assert await asked == 1
+    assert await cache.get("key", compute) == 2
+
+
+async def test_who_asks_after_a_deletion_waits_for_no_older_computation() -> None:
+    cache, compute = numbers("renewed"), Counting()
+    compute.go_on.clear()
     early = asyncio.create_task(cache.get("key", compute))
     await until(lambda: compute.calls == 1)
     await cache.delete("key")

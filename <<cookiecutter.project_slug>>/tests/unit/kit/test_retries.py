@@ -1,10 +1,11 @@
+import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import httpx
 import pytest
 
-from app.kit.retries import Call, pause_asked_for
+from app.kit.retries import LONGEST_PAUSE, Call, Passing, pause_asked_for, tries
 
 
 def answer(status: int, retry_after: str | None = None) -> httpx.Response:
@@ -39,6 +40,25 @@ def test_a_date_is_a_pause_from_now_on() -> None:
     pause = pause_asked_for(answer(503, then))
     assert pause is not None
     assert 3500 < pause <= 3600
+
+
+@pytest.mark.anyio
+async def test_the_next_try_comes_after_the_pause_that_the_upstream_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(Passing):
+        async for attempt in tries(Call("GET", "/", {}), attempts=3):
+            with attempt:
+                raise Passing(answer(503, "7" if attempt.num == 1 else None))
+    named, own = pauses
+    assert named == 7
+    assert 0 < own <= LONGEST_PAUSE
 
 
 @pytest.mark.parametrize(
