@@ -6,7 +6,8 @@ import sys
 if __name__ == "__main__":
     # As process 1 of a container a signal without a handler is lost, and imports take a while.
     # A migration that was cut off is none that was done.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if "serve" in sys.argv else 128 + 15))
+    status = 0 if "serve" in sys.argv else 128 + signal.SIGTERM
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(status))
 
 import argparse
 import json

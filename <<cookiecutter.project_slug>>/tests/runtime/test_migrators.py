@@ -1,4 +1,6 @@
 import asyncio
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pydantic import SecretStr
 
 from app.kit.database import DatabaseSettings
 from app.kit.migrations import FOLDER, applied_versions
+from tests.runtime.harness import environment
 from tests.support import revisions
 
 PROGRAM = """
@@ -41,3 +44,19 @@ def test_of_four_migrators_at_once_one_applies(tmp_path: Path, empty_url: str) -
     applied = [output.count("migration applied") for output in outputs]
     assert sorted(applied) == [0, 0, 0, 3]
     assert asyncio.run(applied_versions(DatabaseSettings(url=SecretStr(empty_url)))) == {"a3"}
+
+
+def test_a_migration_that_is_cut_off_does_not_look_done() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        port = silent.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "migrate"],
+            cwd=FOLDER.parent,
+            env=environment(f"postgresql://nobody@127.0.0.1:{port}/none"),
+            stdout=subprocess.DEVNULL,
+        )
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 128 + signal.SIGTERM
