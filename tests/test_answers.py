@@ -112,6 +112,7 @@ def check_files(service: Path) -> None:
             json.loads(text)
     baking.run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", cwd=service)
     baking.run(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".", cwd=service)
+    baking.run(baking.VENV / "bin/hadolint", "Dockerfile", cwd=service)
 
 
 @pytest.mark.parametrize("answers", REFUSED.values(), ids=REFUSED.keys())

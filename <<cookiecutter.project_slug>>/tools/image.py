@@ -99,7 +99,9 @@ def labels() -> dict[str, str]:
 def build_command(engine: str, name: str, values: Mapping[str, str], *, more: str) -> list[str]:
     """Return the command that builds the image; `more` is what the caller adds, as in a shell."""
     arguments = [part for each in values.items() for part in ("--build-arg", "=".join(each))]
-    return [engine, "build", "--tag", name, *arguments, *shlex.split(more), "."]
+    # Left to itself, buildah alone makes one layer of everything and repeats every step.
+    layers = ["--layers"] if engine == "buildah" else []
+    return [engine, "build", *layers, "--tag", name, *arguments, *shlex.split(more), "."]
 
 
 def size(engine: str, name: str) -> str:

@@ -62,6 +62,11 @@ def test_values_reach_the_build_as_they_are_and_arguments_as_a_shell_splits_them
     assert command[6:] == ["--pull=never", "-v", "/a b:/c:ro", "."]
 
 
+def test_buildah_is_told_to_make_layers_as_the_others_do() -> None:
+    command = image.build_command("buildah", "shop:1", {}, more="")
+    assert command == ["buildah", "build", "--layers", "--tag", "shop:1", "."]
+
+
 def test_the_dockerfile_takes_every_value() -> None:
     text = (SERVICE / "Dockerfile").read_text(encoding="utf-8")
     for name in image.labels():
