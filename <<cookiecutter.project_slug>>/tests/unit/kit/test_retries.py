@@ -51,11 +51,14 @@ async def test_the_next_try_comes_after_the_pause_that_the_upstream_names(
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    with pytest.raises(Passing):
+    async def ask() -> None:
         async for attempt in tries(Call("GET", "/", {}), attempts=3):
             with attempt:
                 raise Passing(answer(503, "7" if attempt.num == 1 else None))
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(Passing):
+        await ask()
     named, own = pauses
     assert named == 7
     assert 0 < own <= LONGEST_PAUSE
