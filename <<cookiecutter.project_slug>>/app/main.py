@@ -108,8 +108,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.resources = Resources(
             database=await phases.open("database", open_database(settings.database)),
             offload=await phases.open("offload", _open_offload(settings)),
-            tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
             http=await phases.open("http client", open_http_client(settings.http_client)),
+            # After what they borrow, so that they are drained before it closes.
+            tasks=await phases.open("tasks", open_tasks(grace_seconds=plan.close / 2)),
         )
         for feature in FEATURES:
             if lifespan := getattr(_routes(feature), "lifespan", None):

@@ -7,7 +7,10 @@ from typing import Protocol
 
 from app.features.shop.schemas import BrokenOff, Complete, GameOut, Words
 from app.kit.errors import ServiceError, Unavailable
+from app.kit.http_client import HttpClient
 from app.kit.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event, with_silences
+
+MAX_SECONDS = 60.0
 
 
 class AssistantUnavailable(Unavailable):
@@ -33,6 +36,27 @@ class HouseAssistant:
         for word in f"{game.name} is a good choice for {game.price}; {stock}.".split():
             yield f"{word} "
             await asyncio.sleep(0)
+
+
+class RemoteAssistant:
+    """Relays a service that answers a game, sent as JSON, with text."""
+
+    def __init__(self, http: HttpClient, url: str, *, max_seconds: float = MAX_SECONDS) -> None:
+        self._http, self._url, self._max_seconds = http, url, max_seconds
+
+    async def advise(self, game: GameOut) -> AsyncGenerator[str, None]:
+        """Yield the text as it arrives; closing this generator ends the call."""
+        try:
+            async with (
+                asyncio.timeout(self._max_seconds),
+                self._http.stream("POST", self._url, json=game.model_dump(mode="json")) as reply,
+            ):
+                if not reply.is_success:
+                    raise AssistantUnavailable
+                async for text in reply.aiter_text():
+                    yield text
+        except TimeoutError as error:
+            raise AssistantUnavailable from error
 
 
 async def events(

@@ -3,16 +3,30 @@
 import structlog
 
 from app.features.shop.schemas import GameOut
-from app.kit.tasks import Tasks
+from app.kit.errors import ServiceError
+from app.kit.http_client import HttpClient
+from app.kit.resources import Resources
 
 log = structlog.get_logger()
 
 
-async def start(tasks: Tasks, game: GameOut) -> None:
+async def start(resources: Resources, url: str | None, game: GameOut) -> None:
     """Announce `game` in a task of its own, which outlives the request and is drained at exit."""
-    tasks.spawn(announce, game)
+    resources.tasks.spawn(announce, resources.http, url, game)
 
 
-async def announce(game: GameOut) -> None:
-    """Announce one game; here the log is the audience."""
+async def announce(http: HttpClient, url: str | None, game: GameOut) -> None:
+    """Announce one game, once: in the log, and to the listener at `url` if there is one.
+
+    A listener that is slow, away or unwell misses it, and only the log says so.
+    """
     log.info("game announced", game_id=game.id, name=game.name)
+    if url is None:
+        return
+    try:
+        answer = await http.post(url, json=game.model_dump(mode="json"))
+    except ServiceError as error:
+        log.warning("announcement lost", game_id=game.id, reason=str(error))
+        return
+    if not answer.is_success:
+        log.warning("announcement lost", game_id=game.id, reason=f"status {answer.status_code}")

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
 from app.features.shop import imports, stock
-from app.features.shop.advice import Assistant, HouseAssistant
+from app.features.shop.advice import Assistant, HouseAssistant, RemoteAssistant
 from app.features.shop.schemas import GameIn, Stock, Summary
 from app.features.shop.settings import Settings
 from app.features.shop.summaries import Summaries
@@ -28,6 +28,7 @@ class ShopResources:
     stock: Batcher[int, Stock]
     summaries: Summaries
     assistant: Assistant
+    announce_url: str | None
 
 
 @asynccontextmanager
@@ -58,8 +59,15 @@ def _assemble(settings: Settings, resources: Resources) -> ShopResources:
             Cache("summary", Summary, ttl_seconds=settings.summary_max_age_seconds, max_entries=1),
             fresh_seconds=settings.summary_fresh_seconds,
         ),
-        assistant=HouseAssistant(),
+        assistant=_assistant(settings, resources),
+        announce_url=str(settings.announce_url) if settings.announce_url else None,
     )
+
+
+def _assistant(settings: Settings, resources: Resources) -> Assistant:
+    if settings.assistant_url is None:
+        return HouseAssistant()
+    return RemoteAssistant(resources.http, str(settings.assistant_url))
 
 
 # async: a plain function would take a thread of the pool for each request.

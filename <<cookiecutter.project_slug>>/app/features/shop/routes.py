@@ -96,6 +96,7 @@ async def add_game(  # noqa: PLR0913, PLR0917 - FastAPI hands in by parameter wh
     new: GameIn,
     session: SessionDep,
     resources: ResourcesDep,
+    shop: ShopDep,
     background: BackgroundTasks,
     request: Request,
     response: Response,
@@ -103,7 +104,7 @@ async def add_game(  # noqa: PLR0913, PLR0917 - FastAPI hands in by parameter wh
     """Add a game; it is announced once the answer is out."""
     game = GameOut.model_validate(await queries.add(session, new))
     response.headers["Location"] = request.url_for("get_game", game_id=game.id).path
-    background.add_task(announcements.start, resources.tasks, game)
+    background.add_task(announcements.start, resources, shop.announce_url, game)
     return game
 
 

@@ -1,13 +1,13 @@
 """What can be set about the shop."""
 
-from pydantic import Field
+from pydantic import Field, HttpUrl
 from pydantic_settings import SettingsConfigDict
 
 from app.kit.environment import Group
 
 
 class Settings(Group):
-    """The limits of the shop."""
+    """The limits of the shop, and the services that it calls."""
 
     model_config = SettingsConfigDict(env_prefix="SHOP_")
 
@@ -25,4 +25,10 @@ class Settings(Group):
     )
     summary_max_age_seconds: float = Field(
         default=300, gt=0, le=86_400, description="seconds after which an old summary is not shown"
+    )
+    assistant_url: HttpUrl | None = Field(
+        default=None, description="answers a game with advice as text; default: the house's own"
+    )
+    announce_url: HttpUrl | None = Field(
+        default=None, description="is told of each new game; default: only the log is"
     )

@@ -25,7 +25,13 @@ async def count(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
 def test_what_was_answered_with_202_is_stored_though_the_service_is_told_to_stop(
     start: Start, migrated_url: str
 ) -> None:
-    service = start(GUNICORN, WEB_CONCURRENCY=1, DATABASE_STATEMENT_TIMEOUT_MS=2000)
+    service = start(
+        GUNICORN,
+        WEB_CONCURRENCY=1,
+        DATABASE_STATEMENT_TIMEOUT_MS=5000,
+        REQUEST_TIMEOUT_SECONDS=6,
+        SHUTDOWN_SECONDS=10,
+    )
     url = f"http://127.0.0.1:{service.port}/api/v1/games/imports"
     with asyncio.Runner() as runner:
         database = runner.run(asyncpg.connect(migrated_url))
@@ -35,7 +41,8 @@ def test_what_was_answered_with_202_is_stored_though_the_service_is_told_to_stop
             answer = httpx2.post(url, files={"file": catalogue(number)})
             assert answer.status_code == 202, answer.text
         service.process.send_signal(signal.SIGTERM)
-        eventually(lambda: service.get("/readyz")[0] == 503, what="the worker drains")
+        # It has drained its requests and closes what it had opened, the newest first.
+        eventually(lambda: service.events_so_far("phase closed"))
         assert runner.run(count(database)) == 0
         runner.run(database.execute("COMMIT"))
         assert service.wait_end(seconds=15) == 0

@@ -1,0 +1,175 @@
+"""The shop and the services that it calls: when they are well, slow, broken or away."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from structlog.testing import capture_logs
+
+from app.features.shop.advice import AssistantUnavailable, RemoteAssistant
+from app.features.shop.schemas import GameOut
+from app.features.shop.settings import Settings as ShopSettings
+from app.kit.database import DatabaseSettings
+from app.kit.http_client import HttpClient, HttpClientSettings
+from app.main import create_app
+from tests.conftest import service_settings
+from tests.support import asgi
+from tests.support.upstream import Upstream, open_upstream
+
+pytestmark = pytest.mark.anyio
+
+GAMES = "/api/v1/games"
+ADVICE = f"{GAMES}/1/advice"
+CATAN = {"id": 1, "name": "Catan", "price": "49.90", "in_stock": True}
+AWAY = "http://127.0.0.1:1/"
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with open_upstream() as upstream:
+        yield upstream
+
+
+class Opened:
+    """Starts services that call a URL."""
+
+    def __init__(self, database: DatabaseSettings) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def __call__(self, **urls: str) -> AsyncIterator[tuple[FastAPI, httpx2.AsyncClient]]:
+        """Give a running service with one game, and a client of it."""
+        update = {
+            "features": (ShopSettings.model_validate(urls),),
+            "http_client": HttpClientSettings(read_timeout_seconds=0.3, total_timeout_seconds=0.5),
+        }
+        app = create_app(service_settings(self._database).model_copy(update=update))
+        transport = httpx2.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://service") as api,
+        ):
+            yield app, api
+
+
+@pytest.fixture
+def opened(database_settings: DatabaseSettings) -> Opened:
+    return Opened(database_settings)
+
+
+async def add_game(api: httpx2.AsyncClient) -> None:
+    answer = await api.post(GAMES, json={"name": "Catan", "price": "49.90"})
+    assert answer.status_code == 201
+
+
+async def test_advice_of_another_service_is_relayed(opened: Opened, upstream: Upstream) -> None:
+    async with opened(assistant_url=f"{upstream.url}/ok") as (_, api):
+        await add_game(api)
+        told = await api.get(ADVICE)
+    assert json.loads(upstream.bodies[0]) == CATAN
+    assert told.text == 'data: {"text":"ok"}\n\nevent: done\ndata: {"pieces":1}\n\n'
+
+
+async def test_an_assistant_that_dies_midway_is_told_by_an_event(
+    opened: Opened, upstream: Upstream
+) -> None:
+    async with opened(assistant_url=f"{upstream.url}/half") as (_, api):
+        await add_game(api)
+        told = await api.get(ADVICE)
+    assert told.status_code == 200
+    said, end, _ = told.text.split("\n\n")
+    assert said == 'data: {"text":"half"}'
+    assert end.startswith('event: error\ndata: {"detail":"')
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("broken", 503), ("silent", 504), ("garbage", 503), ("reset", 503)]
+)
+async def test_an_assistant_that_fails_at_once_is_a_problem(
+    path: str, status: int, opened: Opened, upstream: Upstream
+) -> None:
+    upstream.statuses["/broken"] = [500]
+    async with opened(assistant_url=f"{upstream.url}/{path}") as (_, api):
+        await add_game(api)
+        told = await api.get(ADVICE)
+    assert told.status_code == status
+    assert told.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_assistant_that_is_away_is_a_problem(opened: Opened) -> None:
+    async with opened(assistant_url=AWAY) as (_, api):
+        await add_game(api)
+        told = await api.get(ADVICE)
+    assert (told.status_code, told.headers["retry-after"]) == (503, "1")
+
+
+async def test_an_assistant_that_never_ends_is_stopped(opened: Opened, upstream: Upstream) -> None:
+    async with opened() as (app, _):
+        http: HttpClient = app.state.resources.http
+        assistant = RemoteAssistant(http, f"{upstream.url}/endless", max_seconds=0.2)
+        with pytest.raises(AssistantUnavailable):
+            async for _ in assistant.advise(GameOut.model_validate(CATAN)):
+                pass
+
+
+async def test_who_leaves_the_advice_ends_the_call_and_leaves_nothing_behind(
+    opened: Opened, upstream: Upstream
+) -> None:
+    async with opened(assistant_url=f"{upstream.url}/endless") as (app, api):
+        await add_game(api)
+        tasks = len(asyncio.all_tasks())
+        for _ in range(3):
+            assert len(await asgi.read_some(app, ADVICE, messages=2)) >= 2
+            async with asyncio.timeout(5):
+                await upstream.closed.wait()
+            upstream.closed.clear()
+        assert upstream.open == 0
+        assert app.state.resources.database.connections_in_use == 0
+        assert len(asyncio.all_tasks()) <= tasks
+
+
+async def test_a_new_game_is_told_to_the_listener(opened: Opened, upstream: Upstream) -> None:
+    with ExitStack() as logs:
+        async with opened(announce_url=f"{upstream.url}/ok") as (_, api):
+            events = logs.enter_context(capture_logs())
+            await add_game(api)
+    # The service waited for the announcement before it closed.
+    assert [json.loads(body) for body in upstream.bodies] == [CATAN]
+    assert "game announced" in {event["event"] for event in events}
+    assert [event["event"] for event in events if event["log_level"] != "info"] == []
+
+
+async def test_an_announcement_under_way_is_finished_before_the_service_leaves(
+    opened: Opened, upstream: Upstream
+) -> None:
+    upstream.go_on.clear()
+    with ExitStack() as logs:
+        async with opened(announce_url=f"{upstream.url}/ok") as (_, api):
+            events = logs.enter_context(capture_logs())
+            await add_game(api)
+            asyncio.get_running_loop().call_later(0.05, upstream.go_on.set)
+    assert len(upstream.bodies) == 1
+    assert "game announced" in {event["event"] for event in events}
+    assert [event["event"] for event in events if event["log_level"] != "info"] == []
+
+
+@pytest.mark.parametrize("path", ["broken", "silent", "garbage", "reset", None])
+async def test_a_listener_that_is_not_well_misses_the_game_and_nobody_else_notices(
+    path: str | None, opened: Opened, upstream: Upstream
+) -> None:
+    upstream.statuses["/broken"] = [500]
+    url = f"{upstream.url}/{path}" if path else AWAY
+    with ExitStack() as logs:
+        async with opened(announce_url=url) as (_, api):
+            events = logs.enter_context(capture_logs())
+            await add_game(api)
+            assert (await api.get(f"{GAMES}/1")).json() == CATAN
+    [lost] = [event for event in events if event["event"] == "announcement lost"]
+    assert lost["game_id"] == 1
+    assert [event for event in events if event["log_level"] == "error"] == []
+    # Once: whoever heard it may not have been able to say so.
+    assert len(upstream.bodies) == (path is not None)
