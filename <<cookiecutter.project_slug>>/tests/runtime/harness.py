@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
@@ -175,8 +175,10 @@ def connected(port: int, *, timeout: float = 10) -> Iterator[HTTPConnection]:
         connection.close()
 
 
-def ask(connection: HTTPConnection, path: str) -> tuple[int, dict[str, str], bytes]:
-    connection.request("GET", path)
+def ask(
+    connection: HTTPConnection, path: str, headers: Mapping[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    connection.request("GET", path, headers=headers or {})
     response: HTTPResponse = connection.getresponse()
     return response.status, dict(response.getheaders()), response.read()
 

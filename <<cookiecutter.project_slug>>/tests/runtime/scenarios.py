@@ -12,8 +12,10 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from prometheus_client import Gauge
+from sqlalchemy import text
 
 from app import main
+from app.kit.database import ReadSessionDep
 from app.kit.resources import ResourcesDep
 from tests.runtime.computations import computation
 
@@ -77,6 +79,12 @@ def thread(seconds: float) -> dict[str, int]:
 @router.get("/block")
 async def block(seconds: float) -> dict[str, int]:
     stand_still(seconds)
+    return {"pid": os.getpid()}
+
+
+@router.get("/query")
+async def query(session: ReadSessionDep) -> dict[str, int]:
+    await session.execute(text("SELECT 1"))
     return {"pid": os.getpid()}
 
 
