@@ -19,6 +19,7 @@ from gunicorn.config import Config
 from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
+from prometheus_client import REGISTRY
 
 from . import exporter, logs, slots
 from .database import DatabaseSettings, check_once
@@ -147,6 +148,7 @@ class Hooks:
             if self.database.required:
                 asyncio.run(check_once(self.database))
             slots.install(master.identity, master.folder.path)
+            slots.adopt(REGISTRY)
             arbiter.app.wsgi()
         except BaseException:
             master.folder.release()

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
-from prometheus_client import multiprocess, values
+from prometheus_client import CollectorRegistry, multiprocess, values
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 
@@ -117,6 +118,19 @@ def install(identity: SlotIdentity, folder: Path) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     setattr(values, "MmapedDict", ReservedDict)  # noqa: B010 (the name is not exported)
     values.ValueClass = values.MultiProcessValue(identity)
+
+
+def adopt(registry: CollectorRegistry) -> None:
+    """Have metrics that were made before `install` write to files too.
+
+    gunicorn.conf.py reads the settings before there is a folder, and with them come modules that
+    make metrics while they are imported.
+    """
+    # prometheus_client has no public way to look at what is registered.
+    for metric in list(registry._collector_to_names):  # noqa: SLF001
+        if isinstance(metric, MetricWrapperBase):
+            for each in metric._metrics.values() if metric._is_parent() else [metric]:  # noqa: SLF001
+                each._metric_init()  # noqa: SLF001
 
 
 def lowest_free(taken: Iterable[int]) -> int:

@@ -44,6 +44,24 @@ def test_what_a_worker_forks_writes_files_of_its_own(tmp_path: Path) -> None:
     assert collected(tmp_path)["d_total"] == 1
 
 
+def test_metrics_made_before_there_is_a_folder_are_written_to_it_too(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    plain = Counter("early", "plain", registry=registry)
+    labelled = Counter("sorted", "labelled", ["kind"], registry=registry)
+    child = labelled.labels("x")
+    family = Family(tmp_path)
+    slots.adopt(registry)
+
+    def worker() -> None:
+        family.identity.take(0, folder=tmp_path)
+        plain.inc()
+        child.inc(2)
+
+    in_child(worker)
+    found = collected(tmp_path)
+    assert (found["early_total"], found["sorted_total"]) == (1, 2)
+
+
 def test_live_gauges_of_a_dead_worker_are_forgotten(tmp_path: Path) -> None:
     family = Family(tmp_path)
 
