@@ -21,8 +21,10 @@ from app.kit.http_client import open_http_client
 from app.kit.offload import Offload, open_offload
 from app.kit.phases import open_phases
 from app.kit.resources import Resources
+from app.kit.saturation import open_saturation
 from app.kit.tasks import open_tasks
 from app.kit.threads import refuse_more_threads_than_pool
+from app.kit.watchdog import open_watchdog
 from app.settings import Settings
 
 
@@ -115,7 +117,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for feature in FEATURES:
             if lifespan := getattr(_routes(feature), "lifespan", None):
                 await phases.open(feature, lifespan(app))
+        resources = app.state.resources
+        await phases.open("saturation", open_saturation(resources.database, resources.offload))
         await phases.open("health", health.open_health(app, settings.readiness, settings.database))
+        # Last: what blocks while the service starts holds up nobody.
+        await phases.open("watchdog", open_watchdog(settings.watchdog))
         yield
         # Not every server drains before it stops: uvicorn alone does not.
         app.state.drain.begin()

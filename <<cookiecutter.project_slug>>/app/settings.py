@@ -22,6 +22,7 @@ from app.kit.offload import OffloadSettings
 from app.kit.openapi import OpenAPISettings
 from app.kit.server import MIB, ServerSettings
 from app.kit.tracing import TracingSettings
+from app.kit.watchdog import WatchdogSettings
 
 F = TypeVar("F", bound=Group)
 
@@ -32,6 +33,7 @@ GROUPS: tuple[type[Group], ...] = (
     DatabaseSettings,
     ReadinessSettings,
     OffloadSettings,
+    WatchdogSettings,
     TracingSettings,
     HttpClientSettings,
 )
@@ -58,6 +60,7 @@ class Settings(BaseModel):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     readiness: ReadinessSettings = Field(default_factory=ReadinessSettings)
     offload: OffloadSettings = Field(default_factory=OffloadSettings)
+    watchdog: WatchdogSettings = Field(default_factory=WatchdogSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     http_client: HttpClientSettings = Field(default_factory=HttpClientSettings)
     features: tuple[SerializeAsAny[Group], ...] = Field(

@@ -5,7 +5,6 @@ only what the calls import themselves, and the log's set-up once one of them imp
 """
 
 import pickle
-import signal
 import socket
 import struct
 import sys
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from .processes import die_with_parent
+from .processes import leave_with_parent
 
 # The length of a message in front of each; what a pickle may hold bounds it.
 HEAD = struct.Struct("!Q")
@@ -54,7 +53,7 @@ class Failed:
 
 def serve(descriptor: int, parent: int) -> None:
     """Answer each job that comes on the socket until its other end is closed."""
-    die_with_parent(signal.SIGKILL, parent=parent)
+    leave_with_parent(parent=parent)
     with (
         socket.socket(fileno=descriptor) as line,
         line.makefile("rb") as jobs,

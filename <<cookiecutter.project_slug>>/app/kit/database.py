@@ -23,12 +23,12 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.pool import AsyncAdaptedQueuePool
 from starlette.requests import HTTPConnection
 
 from . import dsn
 from .environment import Group
 from .errors import DeadlineExceeded, Unavailable
+from .pool import MeasuredPool
 from .statements import trace_database
 
 # Below the idle time after which firewalls and balancers forget a connection.
@@ -204,9 +204,17 @@ class Database:
     @property
     def connections_in_use(self) -> int:
         """Count the connections that somebody holds now."""
+        return self._pool.checkedout()
+
+    def sample(self) -> None:
+        """Set the gauges of the pool to what they are now."""
+        self._pool.sample()
+
+    @property
+    def _pool(self) -> MeasuredPool:
         pool = self.engine.pool
-        assert isinstance(pool, AsyncAdaptedQueuePool)  # noqa: S101 - open_database makes it so
-        return pool.checkedout()
+        assert isinstance(pool, MeasuredPool)  # noqa: S101 - open_database makes it so
+        return pool
 
 
 @asynccontextmanager
@@ -298,6 +306,7 @@ def _engine(settings: DatabaseSettings) -> AsyncEngine:
     engine = create_async_engine(
         "postgresql+asyncpg://",
         connect_args=arguments,
+        poolclass=MeasuredPool,
         pool_size=settings.pool_size,
         max_overflow=settings.max_overflow,
         pool_timeout=settings.pool_timeout_seconds,

@@ -15,10 +15,13 @@ from prometheus_client import REGISTRY, CollectorRegistry, start_http_server, va
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
+from prometheus_fastapi_instrumentator.metrics import Info, default
 
 from .environment import SettingsError
 from .server import ServerSettings
 
+# A client may send any of some thirty methods, and each would be series of every route.
+_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _MARKER = "metrics-of-one-service"
 _PROBES = "^/(livez|readyz|startupz|health)$"
 
@@ -29,7 +32,16 @@ def install(app: FastAPI) -> None:
     The app has a registry of its own, so that two apps of one process do not share numbers.
     """
     app.state.registry = CollectorRegistry()
+    count = default(registry=app.state.registry)
+    assert count is not None  # noqa: S101 (so it is for an app that is instrumented twice)
+
+    def count_known(info: Info) -> None:
+        if info.method not in _METHODS:
+            info.method = "other"
+        count(info)
+
     instrumentator = Instrumentator(excluded_handlers=[_PROBES], registry=app.state.registry)
+    instrumentator.add(count_known)
     instrumentator.instrument(app)
 
 

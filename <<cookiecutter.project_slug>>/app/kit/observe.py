@@ -131,14 +131,14 @@ class _Look:
         log.info(
             "request",
             method=scope.get("method", "WEBSOCKET"),
-            route=_route(scope),
+            route=route_template(scope),
             status=self._status or 499,
             ms=round((self._clock() - self._started) * 1000, 2),
             mode=_mode(scope),
         )
 
 
-def _route(scope: Scope) -> str:
+def route_template(scope: Scope) -> str:
     """Return the template of the matched route with every prefix, never the path itself."""
     # FastAPI leaves the whole template of an HTTP route in its own context, and that of a WebSocket
     # in the route.

@@ -4,9 +4,11 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_SECONDS = 1.0
 
 
 def die_with_parent(sig: signal.Signals, *, parent: int) -> None:
@@ -18,6 +20,22 @@ def die_with_parent(sig: signal.Signals, *, parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, sig)
     if os.getppid() != parent:
         os.kill(os.getpid(), sig)
+
+
+def leave_with_parent(*, parent: int) -> None:
+    """End this process when `parent` ends, whatever it does: by the kernel, or by looking.
+
+    Where the kernel does not see to it, a thread looks each second, when Python's lock lets it.
+    """
+    die_with_parent(signal.SIGKILL, parent=parent)
+    if sys.platform != "linux":
+        threading.Thread(target=_leave_after, args=[parent], daemon=True).start()
+
+
+def _leave_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def child_lives(pid: int) -> bool:

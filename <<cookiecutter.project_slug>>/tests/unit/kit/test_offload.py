@@ -50,7 +50,7 @@ async def test_computations_share_one_process_of_their_own_and_none_is_left() ->
         assert children() == [*before, found["pid"]]
         assert await offload.compute(os.getpid) == found["pid"]
     assert children() == before
-    assert psutil.Process().num_threads() == threads
+    assert psutil.Process().num_threads() <= threads
     assert found["session"] == found["pid"] != os.getpid()
     assert found["sockets"] == 1
 

@@ -2,7 +2,9 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from app.kit import processes
@@ -39,6 +41,38 @@ def test_a_child_of_a_dead_parent_ends_at_once(
         processes.die_with_parent(signal.SIGTERM, parent=1)
         os.kill(os.getpid(), signal.SIGKILL)
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_busy_process_leaves_with_its_parent_also_where_the_kernel_does_not_see_to_it(
+    monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    told, tell = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        busy = os.fork()
+        if busy == 0:
+            monkeypatch.setattr(sys, "platform", platform)
+            monkeypatch.setattr(processes, "_LOOK_SECONDS", 0.01)
+            processes.leave_with_parent(parent=os.getppid())
+            os.write(tell, str(os.getpid()).encode())
+            time.sleep(30)
+        time.sleep(30)
+    pid = int(os.read(told, 20))
+    os.close(told)
+    os.close(tell)
+    os.kill(middle, signal.SIGKILL)
+    os.waitpid(middle, 0)
+    gone(pid)
+
+
+def gone(pid: int) -> None:
+    """Wait until a process that is nobody's child here has ended."""
+    give_up = time.monotonic() + 5
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
 
 
 def test_a_worker_is_due_after_its_requests_and_one_at_a_time() -> None:

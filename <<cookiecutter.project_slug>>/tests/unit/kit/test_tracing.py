@@ -145,9 +145,11 @@ import asyncio, sys, threading
 from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
+from app.kit.watchdog import WatchdogSettings
 
 async def serve():
-    app = create_app(Settings(server=ServerSettings(metrics_port=0)))
+    server, watchdog = ServerSettings(metrics_port=0), WatchdogSettings(stall_seconds=0)
+    app = create_app(Settings(server=server, watchdog=watchdog))
     async with app.router.lifespan_context(app):
         assert not app._native_telemetry.enabled()
         assert threading.active_count() == 1
