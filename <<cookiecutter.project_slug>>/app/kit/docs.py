@@ -62,8 +62,6 @@ def _swagger_ui(title: str) -> bytes:
         swagger_js_url=f"{_FOLDER}/swagger-ui-bundle.js",
         swagger_css_url=f"{_FOLDER}/swagger-ui.css",
         swagger_favicon_url=f"{_FOLDER}/favicon.png",
-        # Else every page that is not local has its document judged by a validator elsewhere.
-        swagger_ui_parameters={"validatorUrl": None},
     )
     return bytes(page.body)
 
