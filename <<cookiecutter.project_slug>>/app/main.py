@@ -117,8 +117,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for feature in FEATURES:
             if lifespan := getattr(_routes(feature), "lifespan", None):
                 await phases.open(feature, lifespan(app))
-        resources = app.state.resources
-        await phases.open("saturation", open_saturation(resources.database, resources.offload))
+        own = app.state.resources
+        await phases.open("saturation", open_saturation(own.database, own.offload, own.http))
         await phases.open("health", health.open_health(app, settings.readiness, settings.database))
         # Last: what blocks while the service starts holds up nobody.
         await phases.open("watchdog", open_watchdog(settings.watchdog))

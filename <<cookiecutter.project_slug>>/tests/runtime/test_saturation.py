@@ -67,6 +67,7 @@ def test_gauges_are_the_sum_of_the_workers(service: Service) -> None:
     assert found["db_pool_size"] == 2 * 10
     assert found['thread_pool_total_threads{purpose="default"}'] == 2 * 40
     assert found["process_pool_size"] == 2
+    assert found["http_client_max_connections"] == 2 * 100
 
 
 def test_a_route_that_blocks_the_loop_is_logged_once_with_its_line_and_its_request(
