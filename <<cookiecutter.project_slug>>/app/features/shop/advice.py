@@ -5,12 +5,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
 
+import httpx
+
 from app.features.shop.schemas import BrokenOff, Complete, GameOut, Words
 from app.kit.errors import ServiceError, Unavailable
 from app.kit.http_client import HttpClient
 from app.kit.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event, with_silences
 
 MAX_SECONDS = 60.0
+# An assistant may think for longer than other services take to answer.
+PATIENCE = httpx.Timeout(5, read=30)
 
 
 class AssistantUnavailable(Unavailable):
@@ -46,10 +50,11 @@ class RemoteAssistant:
 
     async def advise(self, game: GameOut) -> AsyncGenerator[str, None]:
         """Yield the text as it arrives; closing this generator ends the call."""
+        question = game.model_dump(mode="json")
         try:
             async with (
                 asyncio.timeout(self._max_seconds),
-                self._http.stream("POST", self._url, json=game.model_dump(mode="json")) as reply,
+                self._http.stream("POST", self._url, json=question, timeout=PATIENCE) as reply,
             ):
                 if not reply.is_success:
                     raise AssistantUnavailable

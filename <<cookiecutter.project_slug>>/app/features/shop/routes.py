@@ -147,8 +147,8 @@ async def start_import(
     """Take a CSV file; its games are stored soon after and appear in the list at `Location`.
 
     A game that is there by name gets the new price and stock; rows with errors are left out.
-    A file that is taken is stored at most once: should the service be killed before, it is lost,
-    and to send it again does no harm.
+    A file that is taken is stored at most once: it is lost when the service is killed or its
+    database fails before that, and to send it again does no harm.
     """
     catalogue = await resources.offload.blocking(
         lambda: imports.read_some(file.file.read()), purpose=imports.THREADS

@@ -1,6 +1,8 @@
 """What can be set about the shop."""
 
-from pydantic import Field, HttpUrl
+from typing import Self
+
+from pydantic import Field, HttpUrl, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from app.kit.environment import Group
@@ -32,3 +34,12 @@ class Settings(Group):
     announce_url: HttpUrl | None = Field(
         default=None, description="is told of each new game; default: only the log is"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.summary_fresh_seconds >= self.summary_max_age_seconds:
+            raise ValueError(
+                "SHOP_SUMMARY_FRESH_SECONDS is not below SHOP_SUMMARY_MAX_AGE_SECONDS;"
+                " no old summary could be shown while a new one is counted"
+            )
+        return self

@@ -41,11 +41,15 @@ class Opened:
         self._database = database
 
     @asynccontextmanager
-    async def __call__(self, **urls: str) -> AsyncIterator[tuple[FastAPI, httpx2.AsyncClient]]:
+    async def __call__(
+        self, *, total_seconds: float = 0.5, **urls: str
+    ) -> AsyncIterator[tuple[FastAPI, httpx2.AsyncClient]]:
         """Give a running service with one game, and a client of it."""
         update = {
             "features": (ShopSettings.model_validate(urls),),
-            "http_client": HttpClientSettings(read_timeout_seconds=0.3, total_timeout_seconds=0.5),
+            "http_client": HttpClientSettings(
+                read_timeout_seconds=0.3, total_timeout_seconds=total_seconds
+            ),
         }
         app = create_app(service_settings(self._database).model_copy(update=update))
         transport = httpx2.ASGITransport(app)
@@ -72,6 +76,17 @@ async def test_advice_of_another_service_is_relayed(opened: Opened, upstream: Up
         told = await api.get(ADVICE)
     assert json.loads(upstream.bodies[0]) == CATAN
     assert told.text == 'data: {"text":"ok"}\n\nevent: done\ndata: {"pieces":1}\n\n'
+
+
+async def test_an_assistant_may_think_for_longer_than_other_services(
+    opened: Opened, upstream: Upstream
+) -> None:
+    upstream.go_on.clear()
+    async with opened(assistant_url=f"{upstream.url}/ok", total_seconds=20) as (_, api):
+        await add_game(api)
+        # Others may be silent for 0.3 seconds.
+        asyncio.get_running_loop().call_later(0.6, upstream.go_on.set)
+        assert (await api.get(ADVICE)).status_code == 200
 
 
 async def test_an_assistant_that_dies_midway_is_told_by_an_event(

@@ -169,3 +169,14 @@ def test_the_document_is_built_once_and_again_when_a_route_comes() -> None:
     later = app.openapi()
     assert "422" not in later["paths"]["/weeds"]["get"]["responses"]
     assert list(put_pot(later)["responses"]) == list(put_pot(first)["responses"])
+
+
+def test_the_headers_of_an_answer_are_documented() -> None:
+    app = FastAPI()
+    more = openapi.answer(200, headers={"Age": "its age in seconds"})
+    app.add_api_route("/weeds", lambda: None, responses=more)
+    told = app.openapi()["paths"]["/weeds"]["get"]["responses"]["200"]
+    assert told["headers"] == {
+        "Age": {"description": "its age in seconds", "schema": {"type": "string"}}
+    }
+    assert "application/json" in told["content"]
