@@ -64,15 +64,17 @@ async def with_silences(
     items: AsyncGenerator[T, None],
     *,
     seconds: float = KEEP_ALIVE_SECONDS,
+    max_seconds: float | None = None,
     deadline: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout,
 ) -> AsyncGenerator[T | None, None]:
     """Yield the items, and `None` each time that `seconds` pass without one.
 
     `items` run in one task of their own, which may be two items ahead; it ends and they are closed
-    with this generator. What they raise is raised here.
+    with this generator, and after `max_seconds` however slow the reader is. What they raise is
+    raised here, or `TimeoutError`.
     """
     made: asyncio.Queue[T | _End] = asyncio.Queue(1)
-    source = asyncio.create_task(_make(items, made))
+    source = asyncio.create_task(_make(items, made, max_seconds))
     try:
         while True:
             item: T | _End | None = None
@@ -82,6 +84,8 @@ async def with_silences(
             if isinstance(item, _End):
                 item.tell()
                 return
+            if item is None and source.done() and made.empty():
+                raise RuntimeError("the items of a stream were cancelled by somebody else")
             yield item
     finally:
         source.cancel()
@@ -100,10 +104,13 @@ class _End:
             raise self.error
 
 
-async def _make(items: AsyncGenerator[T, None], made: "asyncio.Queue[T | _End]") -> None:
+async def _make(
+    items: AsyncGenerator[T, None], made: "asyncio.Queue[T | _End]", max_seconds: float | None
+) -> None:
     error: Exception | None = None
     try:
-        async with aclosing(items):
+        # Around the generator: within, it would cancel whoever has the turn at a `yield`.
+        async with asyncio.timeout(max_seconds), aclosing(items):
             async for item in items:
                 await made.put(item)
     except Exception as failure:  # noqa: BLE001 - the one who reads is told

@@ -45,36 +45,35 @@ class HouseAssistant:
 class RemoteAssistant:
     """Relays a service that answers a game, sent as JSON, with text."""
 
-    def __init__(self, http: HttpClient, url: str, *, max_seconds: float = MAX_SECONDS) -> None:
-        self._http, self._url, self._max_seconds = http, url, max_seconds
+    def __init__(self, http: HttpClient, url: str) -> None:
+        self._http, self._url = http, url
 
     async def advise(self, game: GameOut) -> AsyncGenerator[str, None]:
         """Yield the text as it arrives; closing this generator ends the call."""
         question = game.model_dump(mode="json")
-        try:
-            async with (
-                asyncio.timeout(self._max_seconds),
-                self._http.stream("POST", self._url, json=question, timeout=PATIENCE) as reply,
-            ):
-                if not reply.is_success:
-                    raise AssistantUnavailable
-                async for text in reply.aiter_text():
-                    yield text
-        except TimeoutError as error:
-            raise AssistantUnavailable from error
+        async with self._http.stream("POST", self._url, json=question, timeout=PATIENCE) as reply:
+            if not reply.is_success:
+                raise AssistantUnavailable
+            async for text in reply.aiter_text():
+                yield text
 
 
 async def events(
-    assistant: Assistant, game: GameOut, *, keep_alive_seconds: float = KEEP_ALIVE_SECONDS
+    assistant: Assistant,
+    game: GameOut,
+    *,
+    keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+    max_seconds: float = MAX_SECONDS,
 ) -> AsyncGenerator[str, None]:
     """Yield server-sent events: a message for each piece of advice, then `done`.
 
-    When the assistant breaks off, `error` with a sentence is the last one; when it fails before
-    anything was sent, its error is raised here. A comment fills every long silence.
+    When the assistant breaks off or goes on for too long, `error` with a sentence is the last one;
+    when it fails before anything was sent, its error is raised here. A comment fills every long
+    silence.
     """
     said, sent = 0, False
     async with aclosing(
-        with_silences(assistant.advise(game), seconds=keep_alive_seconds)
+        with_silences(assistant.advise(game), seconds=keep_alive_seconds, max_seconds=max_seconds)
     ) as pieces:
         try:
             async for piece in pieces:
@@ -85,5 +84,7 @@ async def events(
             if not sent:
                 raise
             yield event(BrokenOff(detail=str(error)), name="error")
+        except TimeoutError:
+            yield event(BrokenOff(detail="The assistant took too long."), name="error")
         else:
             yield event(Complete(pieces=said), name="done")

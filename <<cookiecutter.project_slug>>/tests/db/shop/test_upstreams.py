@@ -10,11 +10,11 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from app.features.shop.advice import AssistantUnavailable, RemoteAssistant
+from app.features.shop.advice import RemoteAssistant, events
 from app.features.shop.schemas import GameOut
 from app.features.shop.settings import Settings as ShopSettings
 from app.kit.database import DatabaseSettings
-from app.kit.http_client import HttpClient, HttpClientSettings
+from app.kit.http_client import HttpClientSettings
 from app.main import create_app
 from tests.conftest import service_settings
 from tests.support import asgi
@@ -124,11 +124,25 @@ async def test_an_assistant_that_is_away_is_a_problem(opened: Opened) -> None:
 
 async def test_an_assistant_that_never_ends_is_stopped(opened: Opened, upstream: Upstream) -> None:
     async with opened() as (app, _):
-        http: HttpClient = app.state.resources.http
-        assistant = RemoteAssistant(http, f"{upstream.url}/endless", max_seconds=0.2)
-        with pytest.raises(AssistantUnavailable):
-            async for _ in assistant.advise(GameOut.model_validate(CATAN)):
-                pass
+        assistant = RemoteAssistant(app.state.resources.http, f"{upstream.url}/endless")
+        told = events(assistant, GameOut.model_validate(CATAN), max_seconds=0.1)
+        assert [event async for event in told][-1] == (
+            'event: error\ndata: {"detail":"The assistant took too long."}\n\n'
+        )
+        async with asyncio.timeout(5):
+            await upstream.closed.wait()
+
+
+async def test_a_reader_that_stalls_keeps_the_call_to_the_assistant_no_longer(
+    opened: Opened, upstream: Upstream
+) -> None:
+    async with opened() as (app, _):
+        assistant = RemoteAssistant(app.state.resources.http, f"{upstream.url}/endless")
+        told = events(assistant, GameOut.model_validate(CATAN), max_seconds=0.1)
+        await anext(told)
+        async with asyncio.timeout(5):
+            await upstream.closed.wait()
+        assert "took too long" in [event async for event in told][-1]
 
 
 async def test_who_leaves_the_advice_ends_the_call_and_leaves_nothing_behind(
@@ -150,12 +164,12 @@ async def test_who_leaves_the_advice_ends_the_call_and_leaves_nothing_behind(
 async def test_a_new_game_is_told_to_the_listener(opened: Opened, upstream: Upstream) -> None:
     with ExitStack() as logs:
         async with opened(announce_url=f"{upstream.url}/ok") as (_, api):
-            events = logs.enter_context(capture_logs())
+            logged = logs.enter_context(capture_logs())
             await add_game(api)
     # The service waited for the announcement before it closed.
     assert [json.loads(body) for body in upstream.bodies] == [CATAN]
-    assert "game announced" in {event["event"] for event in events}
-    assert [event["event"] for event in events if event["log_level"] != "info"] == []
+    assert "game announced" in {event["event"] for event in logged}
+    assert [event["event"] for event in logged if event["log_level"] != "info"] == []
 
 
 async def test_an_announcement_under_way_is_finished_before_the_service_leaves(
@@ -164,12 +178,12 @@ async def test_an_announcement_under_way_is_finished_before_the_service_leaves(
     upstream.go_on.clear()
     with ExitStack() as logs:
         async with opened(announce_url=f"{upstream.url}/ok") as (_, api):
-            events = logs.enter_context(capture_logs())
+            logged = logs.enter_context(capture_logs())
             await add_game(api)
             asyncio.get_running_loop().call_later(0.05, upstream.go_on.set)
     assert len(upstream.bodies) == 1
-    assert "game announced" in {event["event"] for event in events}
-    assert [event["event"] for event in events if event["log_level"] != "info"] == []
+    assert "game announced" in {event["event"] for event in logged}
+    assert [event["event"] for event in logged if event["log_level"] != "info"] == []
 
 
 @pytest.mark.parametrize("path", ["broken", "silent", "garbage", "reset", None])
@@ -180,11 +194,11 @@ async def test_a_listener_that_is_not_well_misses_the_game_and_nobody_else_notic
     url = f"{upstream.url}/{path}" if path else AWAY
     with ExitStack() as logs:
         async with opened(announce_url=url) as (_, api):
-            events = logs.enter_context(capture_logs())
+            logged = logs.enter_context(capture_logs())
             await add_game(api)
             assert (await api.get(f"{GAMES}/1")).json() == CATAN
-    [lost] = [event for event in events if event["event"] == "announcement lost"]
+    [lost] = [event for event in logged if event["event"] == "announcement lost"]
     assert lost["game_id"] == 1
-    assert [event for event in events if event["log_level"] == "error"] == []
+    assert [event for event in logged if event["log_level"] == "error"] == []
     # Once: whoever heard it may not have been able to say so.
     assert len(upstream.bodies) == (path is not None)

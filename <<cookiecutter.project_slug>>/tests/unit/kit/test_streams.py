@@ -171,3 +171,26 @@ async def test_who_leaves_ends_the_items_and_their_task(waiting: int) -> None:
             await asyncio.sleep(0)
     assert thinker.closed_by
     assert asyncio.all_tasks() == tasks
+
+
+async def test_items_that_last_too_long_are_closed_though_nobody_reads_on() -> None:
+    thinker = Thinker()
+    for _ in range(5):
+        thinker.thoughts.put_nowait("a")
+    items = with_silences(thinker.thinks(), max_seconds=0)
+    async with asyncio.timeout(5):
+        assert await anext(items) == "a"
+        while not thinker.closed_by:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            assert not [item async for item in items if item != "a"]
+
+
+async def test_items_that_are_cancelled_from_elsewhere_end_the_stream() -> None:
+    async def cancelled() -> AsyncGenerator[str, None]:
+        yield "a"
+        raise asyncio.CancelledError
+
+    items = with_silences(cancelled(), seconds=10, deadline=at_once)
+    with pytest.raises(RuntimeError, match="cancelled by somebody else"):
+        assert not [item async for item in items]
