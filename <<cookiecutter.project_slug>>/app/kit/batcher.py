@@ -22,9 +22,9 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 from opentelemetry.trace import SpanContext, get_current_span
-from prometheus_client import Counter, Histogram
 
 from .errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable
+from .meters import Counter, Histogram
 from .sharing import caller, mark_failed, own_error, start_shared
 
 K = TypeVar("K", bound=Hashable)

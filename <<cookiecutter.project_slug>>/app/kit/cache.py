@@ -13,10 +13,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from cashews.backends.memory import Memory
-from prometheus_client import Counter, Gauge
 from pydantic import TypeAdapter
 
 from .errors import DeadlineExceeded, Unavailable
+from .meters import Counter, Gauge
 from .sharing import caller, own_error, start_shared
 
 T = TypeVar("T")

@@ -13,12 +13,12 @@ from typing import Any
 import anyio
 import httpx
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from .environment import Group
 from .errors import DeadlineExceeded, Unavailable, cause
+from .meters import Counter, Gauge, Histogram
 from .retries import Call, Passing, tries
 from .tracing import trace_client
 

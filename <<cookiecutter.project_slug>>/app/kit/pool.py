@@ -2,9 +2,10 @@
 
 import time
 
-from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+
+from .meters import Counter, Gauge, Histogram
 
 SIZE = Gauge(
     "db_pool_size", "Connections that the database pool keeps.", multiprocess_mode="livesum"

@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
 from .child import Done, Failed, Job, NotPicklable, describe
 from .child_process import Computer, ended
 from .errors import DeadlineExceeded, Overloaded, Unavailable
+from .meters import Counter, Gauge, Histogram
 from .trace_context import carrier
 
 T = TypeVar("T")

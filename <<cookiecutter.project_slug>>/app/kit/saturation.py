@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 import structlog
-from prometheus_client import Histogram
+
+from .meters import Histogram
 
 log = structlog.get_logger()
 

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any, ParamSpec
 
 import structlog
-from prometheus_client import Counter, Gauge
+
+from .meters import Counter, Gauge
 
 P = ParamSpec("P")
 log = structlog.get_logger()

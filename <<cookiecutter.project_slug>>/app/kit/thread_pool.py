@@ -9,9 +9,9 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import anyio.to_thread
 import structlog
 from anyio import CapacityLimiter
-from prometheus_client import Gauge, Histogram
 
 from .errors import Overloaded
+from .meters import Gauge, Histogram
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

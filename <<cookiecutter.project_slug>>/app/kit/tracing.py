@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import structlog
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import propagate, trace
-from prometheus_client import Counter
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 from starlette.types import Scope
 
 from .environment import Group
+from .meters import Counter
 from .trace_context import TRACE_CONTEXT
 
 if TYPE_CHECKING:

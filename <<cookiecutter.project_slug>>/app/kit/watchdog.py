@@ -16,11 +16,11 @@ from types import FrameType
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from .environment import Group
+from .meters import Counter
 from .observe import route_template
 
 log = structlog.get_logger()

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Generic, NamedTuple, TypeVar
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
 from .errors import Overloaded, Unavailable
+from .meters import Counter, Gauge, Histogram
 
 T = TypeVar("T")
 log = structlog.get_logger()

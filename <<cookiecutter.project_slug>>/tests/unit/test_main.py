@@ -1,5 +1,6 @@
 """The composition: nothing happens at import, and two apps share nothing."""
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -57,6 +58,19 @@ def test_import_opens_no_socket_makes_no_engine_and_starts_nothing() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[1]) > 20
+
+
+def test_import_writes_no_metrics_to_a_folder_that_no_master_has_claimed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", IMPORT_EVERYTHING],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_apps_of_one_process_share_nothing() -> None:

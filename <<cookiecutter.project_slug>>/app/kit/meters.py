@@ -1,0 +1,12 @@
+"""Counters, gauges and histograms, kept in memory until a master has a folder for them.
+
+prometheus_client decides when it is imported: with PROMETHEUS_MULTIPROC_DIR it would write to that
+folder before the master has claimed it, and in `python -m app migrate` as well. So the modules of
+the kit take their metrics from here; `slots` moves them to files.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram, values
+
+__all__ = ["Counter", "Gauge", "Histogram"]
+
+values.ValueClass = values.MutexValue
