@@ -9,7 +9,7 @@ import yaml
 
 from tests import baking
 
-TARGETS = ["setup", "lint", "types", "test", "test-runtime", "image"]
+TARGETS = ["setup", "lint", "types", "coverage", "image"]
 
 
 def tool(name: str) -> Path:

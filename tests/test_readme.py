@@ -25,7 +25,7 @@ ENDLESS = {"run", "dev"}
 # a network: the pipeline runs them.
 NOT_HERE = {"test", "test-runtime", "demo", "mutate", "tools", "lock", "image", "hooks"}
 
-ELSEWHERE = {"lock", "test-runtime", "image", "test-image", "hooks"}
+ELSEWHERE = {"lock", "test-runtime", "coverage", "image", "test-image", "hooks"}
 
 
 def commands(readme: Path) -> list[str]:

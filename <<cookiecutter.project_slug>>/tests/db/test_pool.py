@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.kit.database import Database, DatabaseSettings, DatabaseUnavailable, open_database
+from app.kit.pool import MeasuredPool
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,11 @@ async def test_the_gauges_follow_the_load_and_come_back(pool: Database) -> None:
     assert sampled(pool) == (1, 0, 0, 0)
 
 
-async def test_a_wait_is_as_long_as_others_held_the_connections(pool: Database) -> None:
+async def test_a_wait_is_as_long_as_others_held_the_connections(
+    pool: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(MeasuredPool, "clock", lambda _: now)
     count, seconds = metric("wait_seconds_count"), metric("wait_seconds_sum")
     async with AsyncExitStack() as held:
         for _ in range(2):
@@ -65,10 +70,11 @@ async def test_a_wait_is_as_long_as_others_held_the_connections(pool: Database) 
             await session.execute(text("SELECT 1"))
         assert metric("wait_seconds_sum") == seconds
         waiter = asyncio.create_task(use(pool))
-        await asyncio.sleep(0.05)
+        await until(lambda: sampled(pool)[3] == 1)
+        now += 7
     await waiter
     assert metric("wait_seconds_count") == count + 3
-    assert 0.05 <= metric("wait_seconds_sum") - seconds < 0.2
+    assert metric("wait_seconds_sum") - seconds == 7
 
 
 async def test_a_wait_that_is_given_up_is_counted(pool: Database) -> None:
