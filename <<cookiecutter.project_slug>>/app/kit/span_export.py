@@ -154,7 +154,7 @@ class OneWaySession(requests.Session):
         with response:
             # Read to its end, a short answer leaves the connection open for the next export.
             response.raw.read1(_ANSWER_BYTES)
-            if response.is_redirect:
+            if 300 <= response.status_code < 400:  # noqa: PLR2004 (redirects)
                 raise requests.TooManyRedirects(f"the collector answers {response.status_code}")
             return response
 

@@ -264,6 +264,7 @@ def test_exports_are_compressed_when_asked_and_share_a_connection(traced: Traced
         ("500", "failed"),
         ("503", "failed"),
         ("redirect", "failed"),
+        ("redirect to nowhere", "failed"),
         ("garbage", "failed"),
         ("reset", "failed"),
         ("hang", "failed"),

@@ -35,7 +35,7 @@ class Received:
 
 
 class Collector(ThreadingHTTPServer):
-    """Answers as `mode` says: ok, slow, hang, garbage, endless, reset, redirect or a status."""
+    """Answers as `mode` says: ok, slow, hang, garbage, endless, reset, a redirect or a status."""
 
     daemon_threads = True
     # Many exporters may knock at once.
@@ -95,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "redirect":
                 self._answer(302, b"", Location="/log-in")
+            case "redirect to nowhere":
+                self._answer(302, b"")
             case status:
                 self._answer(int(status), b"no")
 
