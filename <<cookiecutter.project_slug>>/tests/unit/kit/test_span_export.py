@@ -1,3 +1,4 @@
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -113,6 +114,19 @@ async def test_a_collector_that_does_not_answer_is_left_behind_and_the_loss_is_l
     assert counted() == {"exported": 0, "failed": 4, "dropped": 3}
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     assert all(thread.daemon for thread in others), "one that is not would hold up the exit"
+
+
+@pytest.mark.anyio
+async def test_the_loop_turns_while_spans_are_sent(sink: Sink) -> None:
+    sink.open.clear()
+    export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
+    make_spans(export, 3)
+    # The loop itself lets the collector answer.
+    asyncio.get_running_loop().call_soon(sink.open.set)
+    with capture_logs() as logged:
+        await export.close(seconds=2)
+    assert len(sink.taken) == 3
+    assert not logged
 
 
 @pytest.mark.anyio
