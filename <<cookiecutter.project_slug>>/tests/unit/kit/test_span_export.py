@@ -120,12 +120,12 @@ async def test_a_collector_that_does_not_answer_is_left_behind_and_the_loss_is_l
 async def test_the_loop_turns_while_spans_are_sent(sink: Sink) -> None:
     sink.open.clear()
     export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
-    make_spans(export, 3)
-    # The loop itself lets the collector answer.
+    make_spans(export, 7)
+    # The loop itself lets the collector answer, in time for a second batch.
     asyncio.get_running_loop().call_soon(sink.open.set)
     with capture_logs() as logged:
         await export.close(seconds=2)
-    assert len(sink.taken) == 3
+    assert len(sink.taken) == 7
     assert not logged
 
 
