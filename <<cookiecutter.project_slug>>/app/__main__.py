@@ -1,13 +1,24 @@
 """`python -m app`: serve, migrate, print the capacity contract or the API's document."""
 
+import os
 import signal
 import sys
 
+_EXIT_SECONDS = 2
+
+
+def _exit(*_: object) -> None:
+    """Leave; a migration that was cut off is none that was done."""
+    status = 0 if "serve" in sys.argv else 128 + signal.SIGTERM
+    # What a signal raises can be lost, in a callback amid an import: then the alarm ends it.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(status))
+    signal.alarm(_EXIT_SECONDS)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
     # As process 1 of a container a signal without a handler is lost, and imports take a while.
-    # A migration that was cut off is none that was done.
-    status = 0 if "serve" in sys.argv else 128 + signal.SIGTERM
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(status))
+    signal.signal(signal.SIGTERM, _exit)
 
 import argparse
 import json

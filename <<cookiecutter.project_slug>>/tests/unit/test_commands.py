@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from app import about
 from app.__main__ import main
 from app.kit import migrations
+
+ROOT = Path(__file__).parents[2]
 
 
 def values(**database: int) -> str:
@@ -105,3 +109,29 @@ def test_wrong_settings_are_one_sentence(
     monkeypatch.setenv("PORT", "high")
     assert main(["capacity"]) == 2
     assert capsys.readouterr().err.startswith("error: PORT is 'high': ")
+
+
+DEAF = """
+import os, runpy, signal, sys, time
+
+class Deaf:
+    def find_spec(self, name, path=None, target=None):
+        if name == "app.kit.migrations":
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(30)
+            except SystemExit:
+                time.sleep(30)
+
+sys.meta_path.insert(0, Deaf())
+sys.argv[1:] = sys.argv[2:]
+runpy.run_module("app", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(("command", "status"), [("serve", 0), ("migrate", 143)])
+def test_sigterm_ends_it_even_when_an_import_swallows_the_exit(command: str, status: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF, "app", command], cwd=ROOT, timeout=20, check=False
+    )
+    assert done.returncode == status
