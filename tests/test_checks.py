@@ -60,11 +60,11 @@ def test_the_unrendered_tree_passes_the_same_checks(mypy_cache: dict[str, str]) 
 
 
 @pytest.mark.runtime
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1560)
 def test_the_default_service_passes_every_test_and_reaches_its_coverage(
     used: dict[tuple[str, str], Path],
 ) -> None:
-    baking.make("coverage", cwd=used["shop", "github"], minutes=14)
+    baking.make("coverage", cwd=used["shop", "github"], minutes=25)
 
 
 def delete_example(service: Path) -> None:
