@@ -4,20 +4,13 @@ import os
 import signal
 import sys
 
-
-def _exit(*_: object) -> None:
-    """Leave at once; a migration that was cut off is none that was done.
-
-    An exception would be lost in a callback or turned into another one. Nothing needs to be closed:
-    the database takes an open transaction back, and the next start sweeps an unused metrics folder.
-    """
-    status = 0 if "serve" in sys.argv else 128 + signal.SIGTERM
-    os._exit(status)
-
-
 if __name__ == "__main__":
     # As process 1 of a container a signal without a handler is lost, and imports take a while.
-    signal.signal(signal.SIGTERM, _exit)
+    # An exception could be lost in a callback, or become another one; nothing needs to be closed:
+    # the database takes an open transaction back, the next start sweeps an unused metrics folder.
+    # A migration that was cut off is none that was done.
+    status = 0 if "serve" in sys.argv else 128 + signal.SIGTERM
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(status))
 
 import argparse
 import json
