@@ -1,0 +1,220 @@
+{{- define "service.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes (list $ component). They must never change: a Deployment's selector cannot. */}}
+{{- define "service.selector" -}}
+{{- $ := index . 0 -}}
+app.kubernetes.io/name: {{ $.Chart.Name }}
+app.kubernetes.io/instance: {{ $.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* Takes (list $ component). */}}
+{{- define "service.labels" -}}
+{{- $ := index . 0 -}}
+{{ include "service.selector" . }}
+app.kubernetes.io/version: {{ $.Values.image.tag | default $.Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ $.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 }}
+{{- end -}}
+
+{{/* Takes (list $ component suffix): what every object begins with. */}}
+{{- define "service.metadata" -}}
+{{- $ := index . 0 -}}
+name: {{ include "service.fullname" $ }}{{ index . 2 }}
+namespace: {{ $.Release.Namespace }}
+labels: {{- include "service.labels" (list $ (index . 1)) | nindent 2 }}
+{{- end -}}
+
+{{/* Made before the migration and gone after it: the objects of the release do not exist yet. */}}
+{{- define "service.hook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{- define "service.image" -}}
+{{- $repository := .Values.image.repository | default .Chart.Annotations.image -}}
+{{- if .Values.image.digest -}}
+{{ $repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "service.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "service.fullname" .) -}}
+{{- end -}}
+
+{{- define "service.databaseSecret" -}}
+{{- if .Values.database.url -}}
+{{- include "service.fullname" . -}}
+{{- else -}}
+{{- .Values.database.existingSecret | default (printf "%s-database" (include "service.fullname" .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A number as people write it: Helm reads 1048576 as 1.048576e+06. */}}
+{{- define "service.number" -}}
+{{- if eq (float64 .) (floor .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
+{{/* Every setting that values decide, as YAML; app/settings.py reads them. */}}
+{{- define "service.managed" -}}
+HOST: 0.0.0.0
+PORT: "8000"
+METRICS_PORT: "9000"
+APP_ENV: production
+{{- with .Values.server }}
+WEB_CONCURRENCY: {{ include "service.number" .workers | quote }}
+WORKER_MEMORY_MIB: {{ include "service.number" .workerMemoryMiB | quote }}
+REQUEST_TIMEOUT_SECONDS: {{ include "service.number" .requestTimeoutSeconds | quote }}
+WORKER_TIMEOUT_SECONDS: {{ include "service.number" .workerTimeoutSeconds | quote }}
+STARTUP_SECONDS: {{ include "service.number" .startupSeconds | quote }}
+SHUTDOWN_SECONDS: {{ include "service.number" .shutdownSeconds | quote }}
+KEEP_ALIVE_SECONDS: {{ include "service.number" .keepAliveSeconds | quote }}
+{{- end }}
+{{- with .Values.processPool }}
+PROCESS_POOL_SIZE: {{ include "service.number" .size | quote }}
+PROCESS_POOL_MEMORY_MIB: {{ include "service.number" .memoryMiB | quote }}
+PROCESS_POOL_WAIT_SECONDS: {{ include "service.number" .waitSeconds | quote }}
+PROCESS_POOL_TIMEOUT_SECONDS: {{ include "service.number" .timeoutSeconds | quote }}
+{{- end }}
+{{- with .Values.database }}
+DATABASE_POOL_SIZE: {{ include "service.number" .poolSize | quote }}
+DATABASE_MAX_OVERFLOW: {{ include "service.number" .maxOverflow | quote }}
+DATABASE_POOL_TIMEOUT_SECONDS: {{ include "service.number" .poolTimeoutSeconds | quote }}
+DATABASE_STATEMENT_TIMEOUT_MS: {{ include "service.number" .statementTimeoutMs | quote }}
+DATABASE_PGBOUNCER: {{ .pgbouncer | quote }}
+{{- end }}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
+OTEL_SERVICE_NAME: {{ include "service.fullname" $ | quote }}
+OTEL_TRACES_SAMPLER: parentbased_traceidratio
+OTEL_TRACES_SAMPLER_ARG: {{ include "service.number" .sampleRatio | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "service.settings" -}}
+{{ include "service.managed" . }}
+{{- range $name, $value := .Values.config }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "service.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "service.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* What pods of every kind share. */}}
+{{- define "service.podSpec" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext: {{- include "service.podSecurityContext" . | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "service.container" -}}
+image: {{ include "service.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext: {{- include "service.securityContext" . | nindent 2 }}
+{{- end -}}
+
+{{/* Takes (list $ secret): where the database is, and what people add. */}}
+{{- define "service.env" -}}
+{{- $ := index . 0 -}}
+- name: DATABASE_URL
+  valueFrom:
+    secretKeyRef: {name: {{ index . 1 }}, key: {{ $.Values.database.secretKey }}}
+{{- with $.Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "service.volumes" -}}
+# Metrics and heartbeats: a slow disk must not look like a worker that stands still.
+- name: memory
+  emptyDir: {medium: Memory, sizeLimit: {{ include "service.number" .Values.memoryVolumeMiB }}Mi}
+- name: tmp
+  emptyDir: {}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "service.volumeMounts" -}}
+- {name: memory, mountPath: /dev/shm}
+- {name: tmp, mountPath: /tmp}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The number of pods. An autoscaler's decision is read from the living Deployment, for any other
+number would undo it; where no cluster can be asked it is the fewest.
+*/}}
+{{- define "service.replicas" -}}
+{{- $fewest := include "service.minReplicas" . | int -}}
+{{- $found := dict -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- $found = lookup "apps/v1" "Deployment" .Release.Namespace (include "service.fullname" .) -}}
+{{- end -}}
+{{- $living := dig "spec" "replicas" 0 $found | int -}}
+{{- max $fewest (min $living (include "service.maxReplicas" .)) -}}
+{{- end -}}
+
+{{/* What the database's Secret holds, as far as it can be known. */}}
+{{- define "service.secretData" -}}
+{{- if .Values.database.url -}}
+{{- .Values.database.url -}}
+{{- else -}}
+{{- $found := lookup "v1" "Secret" .Release.Namespace (include "service.databaseSecret" .) -}}
+{{- dig "data" dict $found | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Names and the database: what the migration needs too. */}}
+{{- define "service.egress" -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+- ports: [{port: {{ .Values.database.port }}, protocol: TCP}]
+  {{- with .Values.networkPolicy.databaseTo }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{/* The port of a URL. */}}
+{{- define "service.port" -}}
+{{- $url := urlParse . -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (eq $url.scheme "https" | ternary "443" "80") -}}
+{{- end -}}
