@@ -25,6 +25,19 @@ ONLY_FOR = {
 }
 
 
+# Links to one source in the template; a zip archive holds a line of text in their place.
+CHART = ["dashboards", "templates", "tests"]
+
+
+def require_chart(project: Path) -> None:
+    """End the bake when the links of the chart were lost on the way here."""
+    if not all((project / "chart" / name).is_dir() for name in CHART):
+        sys.exit(
+            "error: the chart is missing, for archives lose the template's links:"
+            " bake from its folder or its git repository"
+        )
+
+
 def remove(path: Path) -> None:
     """Remove a file, a link or a whole folder."""
     if path.is_dir() and not path.is_symlink():
@@ -61,6 +74,7 @@ def remove_empty(project: Path) -> None:
 
 
 if __name__ == "__main__":
+    require_chart(Path.cwd())
     remove_ignored(Path.cwd())
     remove_unchosen(Path.cwd())
     remove_empty(Path.cwd())

@@ -16,11 +16,17 @@ app.kubernetes.io/instance: {{ $.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
+{{/* Takes (list $ component): of pods, which a new version of the chart alone must not replace. */}}
+{{- define "service.podLabels" -}}
+{{- $ := index . 0 -}}
+{{ include "service.selector" . }}
+app.kubernetes.io/version: {{ include "service.version" $ | trunc 63 | quote }}
+{{- end -}}
+
 {{/* Takes (list $ component). */}}
 {{- define "service.labels" -}}
 {{- $ := index . 0 -}}
-{{ include "service.selector" . }}
-app.kubernetes.io/version: {{ $.Values.image.tag | default $.Chart.AppVersion | trunc 63 | quote }}
+{{ include "service.podLabels" . }}
 app.kubernetes.io/managed-by: {{ $.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 }}
 {{- end -}}
@@ -40,12 +46,17 @@ helm.sh/hook-weight: {{ . | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 
+{{/* What runs; tags and labels know no plus sign. */}}
+{{- define "service.version" -}}
+{{- .Values.image.tag | default .Chart.AppVersion | replace "+" "-" -}}
+{{- end -}}
+
 {{- define "service.image" -}}
 {{- $repository := .Values.image.repository | default .Chart.Annotations.image -}}
 {{- if .Values.image.digest -}}
 {{ $repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ $repository }}:{{ include "service.version" . }}
 {{- end -}}
 {{- end -}}
 
