@@ -117,6 +117,9 @@ KINDS: Mapping[str, Schema] = {
     "processPool.memoryMiB": whole(16),
     "processPool.waitSeconds": above_zero(60),
     "processPool.timeoutSeconds": above_zero(3600),
+    "httpClient.poolTimeoutSeconds": above_zero(600),
+    "httpClient.connectTimeoutSeconds": above_zero(600),
+    "httpClient.totalTimeoutSeconds": above_zero(600),
     "database.existingSecret": text(NAME.replace("^", "^(").replace("$", ")?$")),
     "database.secretKey": text("^[A-Za-z0-9._-]+$"),
     "database.url": text("^(postgres(ql)?([+]asyncpg)?://.+)?$"),
@@ -213,9 +216,9 @@ def values(source: str) -> Iterator[Value]:
             description = ""
 
 
-def _at(tree: Any, names: list[str]) -> object:
+def _at(tree: object, names: list[str]) -> object:
     for name in names:
-        tree = tree[name]
+        tree = tree[name]  # type: ignore[index]  # a path that was just read from it
     return tree
 
 
@@ -266,7 +269,7 @@ def _references(schema: str) -> set[str]:
     return set(re.findall(r'"#/(?:\$defs|definitions)/([\w.-]+)"', schema))
 
 
-def _terse(schema: Any) -> Any:
+def _terse(schema: Any) -> Any:  # noqa: ANN401 (JSON)
     """Drop what only tells, and write references as older drafts want them."""
     if isinstance(schema, list):
         return [_terse(each) for each in schema]

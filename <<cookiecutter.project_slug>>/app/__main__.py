@@ -102,7 +102,8 @@ def _migrate(options: argparse.Namespace) -> int:
 
 
 def _capacity(options: argparse.Namespace) -> int:
-    from app.kit.capacity import Release, report, verdict
+    from app.kit import chart
+    from app.kit.capacity import report, verdict
     from app.kit.cgroup import read_limits
     from app.settings import Settings
 
@@ -112,11 +113,11 @@ def _capacity(options: argparse.Namespace) -> int:
     accepted = True
     for number, line in enumerate(_lines(options.from_values), start=1):
         try:
-            release = Release.from_values(json.loads(line))
+            limits = list(chart.limits(json.loads(line)))
         except (ValueError, TypeError, AttributeError) as error:
             message = f"line {number} of the values is not usable: {error}."
             raise SettingsError(message) from None
-        answer = verdict(release)
+        answer = verdict(limits)
         accepted = accepted and bool(answer["accepted"])
         print(json.dumps(answer))
     return 0 if accepted else 1

@@ -1,12 +1,11 @@
 """The contract: pools, threads, workers, replicas, timeouts, shutdown and memory as one arithmetic.
 
 `ShutdownPlan` divides the time a pod has to leave. `Release` is everything that takes part in the
-sums, from the running configuration or from chart values; `limits` does them.
+sums, from the running configuration or from chart values (chart.py); `limits` does them.
 """
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,8 +14,7 @@ REAP_SECONDS = 2
 # What the kubelet and the master need beside the workers before the pod is killed.
 POD_SECONDS = 5
 
-_MEBIBYTES = {"": 1 / 2**20, "k": 1e3 / 2**20, "M": 1e6 / 2**20, "G": 1e9 / 2**20}
-_MEBIBYTES |= {"Ki": 1 / 2**10, "Mi": 1, "Gi": 2**10}
+_NOISE = 1e-9  # of sums of fractions
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class ShutdownPlan:
     @property
     def graceful_timeout(self) -> int:
         """How long gunicorn waits before it kills a worker."""
-        return math.ceil(self.worker + REAP_SECONDS)
+        return math.ceil(self.worker + REAP_SECONDS - _NOISE)
 
     @property
     def grace_period(self) -> int:
@@ -89,46 +87,6 @@ class Release:
         """The most pods that are alive at once: the ceiling of replicas and a rollout's surge."""
         return self.replicas + self.surge
 
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Take a release from a chart's values; a key that is missing has the default above."""
-        server, database = values.get("server", {}), values.get("database", {})
-        scaling, memory = values.get("autoscaling", {}), values.get("memory", {})
-        processes = values.get("processPool", {})
-        outbound = values.get("httpClient", {})
-        replicas = scaling if scaling.get("enabled") else values
-        key = "maxReplicas" if scaling.get("enabled") else "replicas"
-        ceiling = int(replicas.get(key, 1))
-        limit = values.get("resources", {}).get("limits", {}).get("memory")
-        given = {
-            "workers": server.get("workers"),
-            "pre_stop_seconds": server.get("preStopSeconds"),
-            "shutdown_seconds": server.get("shutdownSeconds"),
-            "request_timeout_seconds": server.get("requestTimeoutSeconds"),
-            "grace_period_seconds": server.get("terminationGracePeriodSeconds"),
-            "pool_size": database.get("poolSize"),
-            "max_overflow": database.get("maxOverflow"),
-            "max_connections": database.get("maxConnections"),
-            "reserved_connections": database.get("reservedConnections"),
-            "pool_timeout_seconds": database.get("poolTimeoutSeconds"),
-            "statement_timeout_ms": database.get("statementTimeoutMs"),
-            "compute_wait_seconds": processes.get("waitSeconds"),
-            "compute_timeout_seconds": processes.get("timeoutSeconds"),
-            "outbound_pool_timeout_seconds": outbound.get("poolTimeoutSeconds"),
-            "outbound_connect_timeout_seconds": outbound.get("connectTimeoutSeconds"),
-            "outbound_timeout_seconds": outbound.get("totalTimeoutSeconds"),
-            "queue_workers": values.get("queue", {}).get("workers"),
-            "migration": values.get("migrations", {}).get("enabled"),
-            "worker_memory_mib": memory.get("workerMiB"),
-            "pool_children_mib": memory.get("poolChildrenMiB"),
-            "master_memory_mib": memory.get("masterMiB"),
-            "memory_volumes_mib": memory.get("volumesMiB"),
-            "memory_limit_mib": None if limit is None else mebibytes(limit),
-        }
-        surge = pods_of(values.get("strategy", {}).get("maxSurge", 0), ceiling)
-        known = {name: value for name, value in given.items() if value is not None}
-        return cls(replicas=ceiling, surge=surge, **known)
-
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -143,7 +101,7 @@ class Limit:
     @property
     def holds(self) -> bool:
         """Whether the sum adds up."""
-        return self.need <= self.have
+        return self.need <= self.have + _NOISE
 
     @property
     def use(self) -> float:
@@ -165,15 +123,16 @@ def limits(release: Release) -> Iterator[Limit]:
         yield _grace(release, release.grace_period_seconds)
 
 
-def binding(release: Release) -> Limit:
+def binding(limits: Iterable[Limit]) -> Limit:
     """Return the limit that is reached first: the one with the largest share taken."""
-    return max(limits(release), key=lambda limit: limit.use)
+    return max(limits, key=lambda limit: limit.use)
 
 
-def verdict(release: Release) -> dict[str, Any]:
-    """Say whether the release is accepted, why not, and which limit binds first."""
-    broken = [f"{limit}; {limit.change}" for limit in limits(release) if not limit.holds]
-    return {"accepted": not broken, "problems": broken, "binding": binding(release).name}
+def verdict(limits: Iterable[Limit]) -> dict[str, Any]:
+    """Say whether all limits hold, which do not and why, and which binds first."""
+    known = list(limits)
+    broken = [f"{limit}; {limit.change}" for limit in known if not limit.holds]
+    return {"accepted": not broken, "problems": broken, "binding": binding(known).name}
 
 
 def report(release: Release) -> str:
@@ -184,7 +143,7 @@ def report(release: Release) -> str:
         for limit in limits(release)
     ]
     plan = ShutdownPlan.within(release.shutdown_seconds)
-    first = binding(release)
+    first = binding(limits(release))
     return "\n".join(
         [
             *rows,
@@ -196,22 +155,6 @@ def report(release: Release) -> str:
             ),
         ]
     )
-
-
-def pods_of(surge: float | str, replicas: int) -> int:
-    """Turn `maxSurge`, a number or a percentage of the replicas, into pods; rounded up."""
-    if isinstance(surge, str) and surge.endswith("%"):
-        return math.ceil(replicas * int(surge[:-1]) / 100)
-    return int(surge)
-
-
-def mebibytes(quantity: float | str) -> float:
-    """Read a Kubernetes quantity of memory, such as 512Mi or 1G; raise `ValueError` otherwise."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)", str(quantity))
-    if not match:
-        message = f"{quantity!r} is no quantity of memory like 512Mi"
-        raise ValueError(message)
-    return float(match[1]) * _MEBIBYTES[match[2]]
 
 
 def _connections(release: Release) -> Limit:

@@ -9,6 +9,8 @@ need must not exceed have.
   (include "service.limit.memory" . | fromJson)
   (include "service.limit.query" . | fromJson)
   (include "service.limit.computation" . | fromJson)
+  (include "service.limit.connecting" . | fromJson)
+  (include "service.limit.call" . | fromJson)
   (include "service.limit.request" . | fromJson)
   (include "service.limit.shutdown" . | fromJson)
   (include "service.limit.keepAlive" . | fromJson)
@@ -113,6 +115,22 @@ need must not exceed have.
 {{- dict "name" "one computation within a request, s" "need" (addf $pool.waitSeconds $pool.timeoutSeconds) "have" .Values.server.requestTimeoutSeconds
   "arithmetic" (printf "%v wait + %v timeout" $pool.waitSeconds $pool.timeoutSeconds)
   "change" "lower processPool.waitSeconds or processPool.timeoutSeconds, or raise server.requestTimeoutSeconds"
+  | toJson -}}
+{{- end -}}
+
+{{- define "service.limit.connecting" -}}
+{{- $client := .Values.httpClient -}}
+{{- dict "name" "one connection within an outbound call, s" "need" (addf $client.poolTimeoutSeconds $client.connectTimeoutSeconds) "have" $client.totalTimeoutSeconds
+  "arithmetic" (printf "%v pool timeout + %v connect timeout" $client.poolTimeoutSeconds $client.connectTimeoutSeconds)
+  "change" "lower httpClient.poolTimeoutSeconds or httpClient.connectTimeoutSeconds, or raise httpClient.totalTimeoutSeconds"
+  | toJson -}}
+{{- end -}}
+
+{{- define "service.limit.call" -}}
+{{- $total := .Values.httpClient.totalTimeoutSeconds -}}
+{{- dict "name" "one outbound call within a request, s" "need" $total "have" .Values.server.requestTimeoutSeconds
+  "arithmetic" (printf "%v outbound timeout" $total)
+  "change" "lower httpClient.totalTimeoutSeconds or raise server.requestTimeoutSeconds"
   | toJson -}}
 {{- end -}}
 

@@ -98,6 +98,11 @@ PROCESS_POOL_MEMORY_MIB: {{ include "service.number" .memoryMiB | quote }}
 PROCESS_POOL_WAIT_SECONDS: {{ include "service.number" .waitSeconds | quote }}
 PROCESS_POOL_TIMEOUT_SECONDS: {{ include "service.number" .timeoutSeconds | quote }}
 {{- end }}
+{{- with .Values.httpClient }}
+HTTP_CLIENT_POOL_TIMEOUT_SECONDS: {{ include "service.number" .poolTimeoutSeconds | quote }}
+HTTP_CLIENT_CONNECT_TIMEOUT_SECONDS: {{ include "service.number" .connectTimeoutSeconds | quote }}
+HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS: {{ include "service.number" .totalTimeoutSeconds | quote }}
+{{- end }}
 {{- with .Values.database }}
 DATABASE_POOL_SIZE: {{ include "service.number" .poolSize | quote }}
 DATABASE_MAX_OVERFLOW: {{ include "service.number" .maxOverflow | quote }}
