@@ -82,7 +82,7 @@ need must not exceed have.
 {{- $need := add (mul (add $replicas $surge) $workers (add $pool $overflow 1)) $migration $reserved -}}
 {{- $arithmetic := printf "(%d replicas + %d surge) x %d workers x (%d pool + %d overflow + 1 readiness) + %d migration + %d reserved" $replicas $surge $workers $pool $overflow $migration $reserved -}}
 {{- dict "name" "database connections" "need" $need "have" (int $database.maxConnections) "arithmetic" $arithmetic
-  "change" "lower database.poolSize, server.workers, strategy.maxSurge or the replicas, or raise database.maxConnections with the database's own limit"
+  "change" (printf "lower database.poolSize, server.workers, strategy.maxSurge or %s, or raise database.maxConnections with the database's own limit" (.Values.autoscaling.enabled | ternary "autoscaling.maxReplicas" "replicas"))
   | toJson -}}
 {{- end -}}
 
