@@ -52,6 +52,12 @@ def _looks(values: Values) -> Iterator[tuple[str, bool]]:
         server["keepAliveSeconds"] > server["proxyIdleSeconds"],
     )
     yield from _probes(values)
+    idle = {0, "0%"}
+    strategy = values["strategy"]
+    yield (
+        "a rollout takes a step, pods",
+        strategy["maxSurge"] not in idle or strategy["maxUnavailable"] not in idle,
+    )
     if scaling["enabled"]:
         fewest = [f"pod {number}" for number in range(scaling["minReplicas"])]
         most = [f"pod {number}" for number in range(scaling["maxReplicas"])]

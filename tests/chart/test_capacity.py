@@ -54,7 +54,10 @@ def _needs() -> st.SearchStrategy[dict[str, Any]]:
                 {"enabled": st.booleans(), "minReplicas": few, "maxReplicas": st.integers(3, 12)}
             ),
             "strategy": st.fixed_dictionaries(
-                {"maxSurge": st.integers(1, 4) | percentages.filter(lambda each: each != "0%")}
+                {
+                    "maxSurge": st.integers(0, 4) | percentages,
+                    "maxUnavailable": st.sampled_from([0, 1, "0%", "25%"]),
+                }
             ),
             "server": st.fixed_dictionaries(
                 {
@@ -131,6 +134,7 @@ AT_THE_LIMIT: list[tuple[str, Values, str, Any, Any]] = [
         "autoscaling.maxReplicas",
         *(6, 7),
     ),
+    ("a rollout takes a step, pods", {}, "strategy.maxSurge", "1%", "0%"),
     ("memory, MiB", {}, "resources.limits.memory", "448Mi", "447Mi"),
     ("memory, MiB", {}, "memoryVolumeMiB", 96, 97),
     ("one query within a request, s", {}, "database.statementTimeoutMs", 8000, 8001),
@@ -200,7 +204,7 @@ seen: dict[str, int] = {"accepted": 0, "refused": 0}
 
 
 @settings(
-    max_examples=5,
+    max_examples=4,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

@@ -46,6 +46,15 @@ def limits(values: Values) -> Iterator[Limit]:
     """Yield every limit that a release with these values is held to."""
     yield from capacity.limits(release(values))
     yield from _probes(values)
+    if strategy := _at(values, "strategy"):
+        steps = [pods_of(strategy.get(key, 0), 1) for key in ("maxSurge", "maxUnavailable")]
+        yield Limit(
+            name="a rollout takes a step, pods",
+            need=1,
+            have=sum(steps),
+            arithmetic="one beyond the replicas or one missing",
+            change="raise strategy.maxSurge or strategy.maxUnavailable",
+        )
     keep_alive, proxy = (
         _at(values, "server.keepAliveSeconds"),
         _at(values, "server.proxyIdleSeconds"),

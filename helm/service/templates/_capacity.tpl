@@ -6,6 +6,7 @@ need must not exceed have.
 {{- define "service.limits" -}}
 {{- $limits := list
   (include "service.limit.connections" . | fromJson)
+  (include "service.limit.rollout" . | fromJson)
   (include "service.limit.memory" . | fromJson)
   (include "service.limit.query" . | fromJson)
   (include "service.limit.computation" . | fromJson)
@@ -83,6 +84,16 @@ need must not exceed have.
 {{- $arithmetic := printf "(%d replicas + %d surge) x %d workers x (%d pool + %d overflow + 1 readiness) + %d migration + %d reserved" $replicas $surge $workers $pool $overflow $migration $reserved -}}
 {{- dict "name" "database connections" "need" $need "have" (int $database.maxConnections) "arithmetic" $arithmetic
   "change" (printf "lower database.poolSize, server.workers, strategy.maxSurge or %s, or raise database.maxConnections with the database's own limit" (.Values.autoscaling.enabled | ternary "autoscaling.maxReplicas" "replicas"))
+  | toJson -}}
+{{- end -}}
+
+{{/* Percentages are of one pod here: rounding makes them nothing or something. */}}
+{{- define "service.limit.rollout" -}}
+{{- $surge := include "service.pods" (list .Values.strategy.maxSurge 1) | int -}}
+{{- $missing := include "service.pods" (list .Values.strategy.maxUnavailable 1) | int -}}
+{{- dict "name" "a rollout takes a step, pods" "need" 1 "have" (add $surge $missing)
+  "arithmetic" "one beyond the replicas or one missing"
+  "change" "raise strategy.maxSurge or strategy.maxUnavailable"
   | toJson -}}
 {{- end -}}
 

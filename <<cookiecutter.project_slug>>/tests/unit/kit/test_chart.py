@@ -105,6 +105,10 @@ def test_memory_counts_every_process_of_a_pod() -> None:
             "a stalled worker is replaced before its pod, s: 20 worker timeout + 1 = 21 > 20",
         ),
         (
+            {"strategy": {"maxSurge": "0%", "maxUnavailable": 0}},
+            "a rollout takes a step, pods: one beyond the replicas or one missing = 1 > 0",
+        ),
+        (
             {"probes": {"readiness": {"timeoutSeconds": 2}}},
             "readiness answers within its probe, s: 2 for the database + 1 = 3 > 2",
         ),
