@@ -1,0 +1,160 @@
+"""Each alert fires when it should and keeps silent when it should, as promtool evaluates it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import baking
+from tests.chart import charts
+
+TARGET = f'namespace="{charts.NAMESPACE}", service="{charts.NAME}-metrics"'
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The alerts of a release as Prometheus reads them."""
+    rendered = charts.render({"metrics": {"alerts": {"enabled": True}}})
+    path = tmp_path_factory.mktemp("rules") / "rules.yaml"
+    path.write_text(yaml.safe_dump(rendered.find("PrometheusRule")["spec"]))
+    return path
+
+
+def series(name: str, values: str, target: str = TARGET, **labels: str) -> dict[str, str]:
+    """Describe what scrapes of one series would say, one each 30 s."""
+    more = "".join(f', {label}="{value}"' for label, value in labels.items())
+    return {"series": f"{name}{{{target}{more}}}", "values": values}
+
+
+def lag(fast: int, slow: int, pod: str = "a") -> list[dict[str, str]]:
+    """Describe a histogram that grows by `fast` and `slow` observations each scrape."""
+    return [
+        series("event_loop_lag_seconds_bucket", f"0+{total}x60", pod=pod, le=le)
+        for le, total in (("0.05", fast), ("0.5", fast + slow), ("+Inf", fast + slow))
+    ]
+
+
+ELSEWHERE = 'namespace="other", service="other-metrics"'
+
+# alert, whether it fires, at which minute, what scrapes said
+CASES: list[tuple[str, bool, str, list[dict[str, str]]]] = [
+    ("ServiceDown", False, "30m", [series("up", "1x60", pod="a"), series("up", "0x60", pod="b")]),
+    ("ServiceDown", True, "30m", [series("up", "0x60", pod="a")]),
+    ("ServiceDown", True, "30m", [series("up", "1x60", ELSEWHERE, pod="a")]),
+    ("ServiceDown", False, "11m", [series("up", "1x20 0x40", pod="a")]),
+    ("ServiceDown", True, "13m", [series("up", "1x20 0x40", pod="a")]),
+    (
+        "ErrorRatioHigh",
+        True,
+        "20m",
+        [
+            series("http_requests_total", "0+94x60", pod="a", status="2xx"),
+            series("http_requests_total", "0+6x60", pod="b", status="5xx"),
+        ],
+    ),
+    (
+        "ErrorRatioHigh",
+        False,
+        "20m",
+        [
+            series("http_requests_total", "0+96x60", pod="a", status="2xx"),
+            series("http_requests_total", "0+4x60", pod="b", status="5xx"),
+        ],
+    ),
+    (
+        "ErrorRatioHigh",
+        False,
+        "20m",
+        [
+            series("http_requests_total", "0+10x60", pod="a", status="2xx"),
+            series("http_requests_total", "0+90x60", pod="a", status="4xx"),
+        ],
+    ),
+    (
+        "ErrorRatioHigh",
+        False,
+        "20m",
+        [
+            series("http_requests_total", "0+10x60", pod="a", status="2xx"),
+            series("http_requests_total", "0+90x60", ELSEWHERE, pod="z", status="5xx"),
+        ],
+    ),
+    ("ErrorRatioHigh", False, "20m", [series("http_requests_total", "0x60", status="2xx")]),
+    (
+        "DatabasePoolFull",
+        True,
+        "20m",
+        [series("db_pool_checked_out", "10x60", pod="a"), series("db_pool_size", "10x60", pod="a")],
+    ),
+    (
+        "DatabasePoolFull",
+        False,
+        "20m",
+        [series("db_pool_checked_out", "9x60", pod="a"), series("db_pool_size", "10x60", pod="a")],
+    ),
+    (
+        "DatabasePoolFull",
+        False,
+        "20m",
+        [
+            series("db_pool_checked_out", "10x5 3x1 10x5 3x1 10x5 3x60", pod="a"),
+            series("db_pool_size", "10x90", pod="a"),
+        ],
+    ),
+    ("EventLoopLagHigh", True, "20m", lag(90, 10)),
+    ("EventLoopLagHigh", False, "20m", lag(999, 1)),
+]
+
+
+@pytest.mark.parametrize(
+    ("alert", "fires", "at", "scraped"),
+    CASES,
+    ids=[f"{c[0]}-{c[1]}-{n}" for n, c in enumerate(CASES)],
+)
+def test_an_alert_fires_and_keeps_silent(
+    alert: str, fires: bool, at: str, scraped: list[dict[str, str]], rules: Path, tmp_path: Path
+) -> None:
+    (group,) = yaml.safe_load(rules.read_text())["groups"]
+    (rule,) = [each for each in group["rules"] if each["alert"] == alert]
+    pods = {"pod": "a"} if "by (pod" in rule["expr"] else {}
+    place = (
+        {"namespace": charts.NAMESPACE, "service": f"{charts.NAME}-metrics"}
+        if "absent" in rule["expr"]
+        else {}
+    )
+    summary = rule["annotations"]["summary"].replace("{{ $labels.pod }}", "a")
+    expected: list[dict[str, Any]] = [
+        {
+            "exp_labels": {**rule["labels"], **pods, **place},
+            "exp_annotations": rule["annotations"] | {"summary": summary},
+        }
+    ]
+    test = {
+        "rule_files": [str(rules)],
+        "evaluation_interval": "30s",
+        "tests": [
+            {
+                "interval": "30s",
+                "input_series": scraped,
+                "alert_rule_test": [
+                    {"eval_time": at, "alertname": alert, "exp_alerts": expected if fires else []}
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump(test))
+    baking.run(charts.tool("promtool"), "test", "rules", path, cwd=tmp_path)
+
+
+def test_promtool_accepts_the_rules(rules: Path) -> None:
+    assert "4 rules found" in baking.run(
+        charts.tool("promtool"), "check", "rules", rules, cwd=rules.parent
+    )
+
+
+def test_every_alert_was_seen_firing_and_silent(rules: Path) -> None:
+    (group,) = yaml.safe_load(rules.read_text())["groups"]
+    for rule in group["rules"]:
+        assert {fires for alert, fires, *_ in CASES if alert == rule["alert"]} == {True, False}

@@ -1,0 +1,42 @@
+"""The suites of helm-unittest pass, in the template and in a service, and cover every template."""
+
+import re
+from pathlib import Path
+
+from tests import baking
+from tests.chart import charts
+
+
+def run(chart: Path) -> int:
+    """Run the suites of a chart and return how many tests passed."""
+    output = baking.run(charts.tool("helm-unittest"), "--strict", chart, cwd=baking.TEMPLATE)
+    found = re.search(r"Tests: +(\d+) passed, \1 total", output)
+    assert found, output
+    return int(found[1])
+
+
+def test_the_suites_pass_in_the_template_and_in_a_service(
+    baked: dict[tuple[str, str], Path],
+) -> None:
+    assert run(charts.CHART) == run(baked["none", "gitlab"] / "chart") > 100
+
+
+def test_every_template_has_a_suite() -> None:
+    folder = charts.CHART / "templates"
+    templates = {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.suffix in {".yaml", ".txt"}
+    }
+    suites = "".join(path.read_text() for path in (charts.CHART / "tests").glob("*_test.yaml"))
+    named = re.findall(r"^templates: \[(.*)\]$", suites, re.MULTILINE)
+    assert templates == {name for names in named for name in names.split(", ")}
+
+
+def test_every_limit_has_a_refusal_in_the_suites() -> None:
+    source = (charts.CHART / "templates/_capacity.tpl").read_text()
+    limits = set(re.findall(r'dict "name" "([^"]+)"', source))
+    assert len(limits) == 14
+    suite = (charts.CHART / "tests/capacity_test.yaml").read_text()
+    refused = re.findall(r"errorPattern: '(?:\(\?s\))?(.*)'", suite)
+    assert {limit for limit in limits if any(limit in pattern for pattern in refused)} == limits
