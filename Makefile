@@ -5,7 +5,7 @@ VENV_PYTHON = "$(VENV)/bin/python"
 SERVICE = <<cookiecutter.project_slug>>
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-runtime image lint types hooks lock mutate
+.PHONY: help setup tools demo test chart test-runtime image lint types hooks lock mutate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -21,15 +21,21 @@ setup: ## Install what requirements-dev.txt pins; nothing to do when it is insta
 	  cp "$(SERVICE)/requirements-dev.txt" "$(VENV)/installed-requirements.txt" && \
 	  cp requirements-dev.txt "$(VENV)/template-requirements.txt"; }
 
-tools: setup ## Install the checkers of pipelines that the tests call (needs Go and npm)
+tools: setup ## Install the checkers of pipelines and charts that the tests call (needs Go and npm)
 	GOBIN="$(VENV)/bin" go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 	npm install --no-audit --no-fund --prefix "$(VENV)" gitlab-ci-local@4.66.1
+	cd tools/go/helm-unittest && CGO_ENABLED=0 go build -o "$(VENV)/bin/helm-unittest" \
+	  github.com/helm-unittest/helm-unittest/cmd/helm-unittest
+	cd tools/go/helm4 && CGO_ENABLED=0 go build -o "$(VENV)/bin/helm4" helm.sh/helm/v4/cmd/helm
 
 demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it real requests
 	@$(VENV_PYTHON) tools/demo.py
 
 test: setup ## Every test of the template, with each combination's own checks
-	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not runtime and not image"
+	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not runtime and not image" --ignore tests/chart
+
+chart: setup ## The chart: its suites, its sums against an oracle, its fit with the service (Helm 3 and 4)
+	@$(VENV_PYTHON) -m pytest --verbose --durations=10 tests/chart
 
 test-runtime: setup ## The runtime tests of a scaffolded service: real processes and signals
 	@$(VENV_PYTHON) -m pytest --verbose -m runtime

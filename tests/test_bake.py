@@ -160,3 +160,35 @@ def test_the_answers_a_bake_was_made_with_can_be_replayed_from_its_own_file(
     baking.run(*command, "a", "--no-input", "project_name=Café & Co", cwd=tmp_path, env=home)
     baking.run(*command, "b", "--replay", cwd=tmp_path, env=home)
     assert baking.files(tmp_path / "a") == baking.files(tmp_path / "b")
+
+
+def test_the_chart_is_the_template_s_with_a_name_of_its_own(
+    combination: Path, source: Path
+) -> None:
+    own = baking.files(combination / "chart")
+    original = baking.files(source / "helm/service")
+    mine = {"Chart.yaml", "values-dev.yaml", "values-production.yaml", "values-staging.yaml"}
+    assert set(own) == set(original) | mine
+    assert {name for name in original if own[name] != original[name]} == {"Chart.yaml"}
+
+
+def test_a_zip_archive_which_loses_links_is_refused_in_one_sentence(
+    source: Path, tmp_path: Path
+) -> None:
+    repository = bare(source, tmp_path)
+    archive = tmp_path / "template.zip"
+    baking.run(
+        *("git", "archive", "--format=zip", "--prefix=template/", f"--output={archive}", "HEAD"),
+        cwd=repository,
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "cookiecutter", archive, "--no-input", "--output-dir", "out"],
+        cwd=tmp_path,
+        env=baking.environment(HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "error: the chart is missing, for archives lose the template's links" in done.stderr
+    assert not any((tmp_path / "out").glob("*"))

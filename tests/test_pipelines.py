@@ -9,7 +9,7 @@ import yaml
 
 from tests import baking
 
-TARGETS = ["setup", "lint", "types", "coverage", "image"]
+TARGETS = ["setup", "lint", "types", "coverage", "chart", "image"]
 
 
 def tool(name: str) -> Path:

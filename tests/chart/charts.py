@@ -71,7 +71,7 @@ class Rendered:
         return [line.strip() for line in lines if line.strip()]
 
 
-def render(
+def render(  # noqa: PLR0913 (what helm can be told)
     values: Values | None = None,
     *,
     helm: str = "3",

@@ -27,8 +27,9 @@ for line in sys.stdin:
 """
 _ROUTES = """
 import json
+from fastapi.routing import iter_route_contexts
 from app.main import create_app
-print(json.dumps([route.path for route in create_app().routes if hasattr(route, "path")]))
+print(json.dumps([route.path for route in iter_route_contexts(create_app().routes)]))
 """
 
 

@@ -282,7 +282,7 @@ def test_the_chart_of_a_service_names_its_image_and_version(
     baked: dict[tuple[str, str], Path],
 ) -> None:
     made = baked["shop", "github"]
-    about = {}
+    about: dict[str, str] = {}
     exec((made / "app/about.py").read_text(), about)
     own = yaml.safe_load((made / "chart/Chart.yaml").read_text())
     assert (own["name"], own["appVersion"]) == (about["SLUG"], about["VERSION"])

@@ -41,6 +41,7 @@ need must not exceed have.
 {{- $broken = append $broken (printf "%s stands in config or extraEnv, but a value of its own decides it, which the sums rest on; remove it there." .) -}}
 {{- end -}}
 {{- end -}}
+{{- $broken = concat $broken (include "service.missingSecret" . | fromJsonArray) -}}
 {{- if $broken -}}
 {{- fail (printf "\n\n%s\n" (join "\n" $broken)) -}}
 {{- end -}}

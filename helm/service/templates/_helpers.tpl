@@ -234,3 +234,18 @@ number would undo it; where no cluster can be asked it is the fewest.
 {{- $url := urlParse . -}}
 {{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (eq $url.scheme "https" | ternary "443" "80") -}}
 {{- end -}}
+
+{{/*
+A list with a sentence when the database's Secret is not there: pods would wait for it without a
+word. Every namespace has an account `default`; where none is seen, no cluster can be asked.
+*/}}
+{{- define "service.missingSecret" -}}
+{{- $name := include "service.databaseSecret" . -}}
+{{- $asked := lookup "v1" "ServiceAccount" .Release.Namespace "default" -}}
+{{- if and $asked (not .Values.database.url) (not (lookup "v1" "Secret" .Release.Namespace $name)) -}}
+{{- $create := printf "kubectl create secret generic %s --namespace %s --from-literal %s=postgresql://user:password@host:5432/name" $name .Release.Namespace .Values.database.secretKey -}}
+{{- list (printf "there is no Secret %s in %s that says where the database is: create it (%s), or name another one in database.existingSecret." $name .Release.Namespace $create) | toJson -}}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
