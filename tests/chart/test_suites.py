@@ -40,3 +40,8 @@ def test_every_limit_has_a_refusal_in_the_suites() -> None:
     suite = (charts.CHART / "tests/capacity_test.yaml").read_text()
     refused = re.findall(r"errorPattern: '(?:\(\?s\))?(.*)'", suite)
     assert {limit for limit in limits if any(limit in pattern for pattern in refused)} == limits
+
+
+def test_a_service_checks_its_own_chart_with_make_chart(used: dict[tuple[str, str], Path]) -> None:
+    for chosen in (("shop", "github"), ("none", "gitlab")):
+        assert " passed" in baking.make("chart", cwd=used[chosen])

@@ -83,7 +83,9 @@ def test_helm_finds_nothing_wrong(environment: Path) -> None:
 def test_the_service_starts_with_the_settings_of_its_pods(settings: Settings) -> None:
     assert settings.server.production
     assert settings.server.host == "0.0.0.0"
-    assert create_app(settings)
+    assert create_app(settings).openapi_url == (
+        "/openapi.json" if settings.server.serves_docs else None
+    )
 
 
 def test_ports_are_those_that_the_service_listens_on(objects: Objects, settings: Settings) -> None:
