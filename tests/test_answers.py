@@ -106,13 +106,29 @@ def check_files(service: Path) -> None:
             ast.parse(text)
         elif path.suffix == ".toml":
             tomllib.loads(text)
-        elif path.suffix in {".yml", ".yaml"}:
+        elif path.suffix in {".yml", ".yaml"} and "templates" not in path.parts:
             list(yaml.safe_load_all(text))
         elif path.suffix == ".json":
             json.loads(text)
     baking.run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", cwd=service)
     baking.run(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".", cwd=service)
     baking.run(baking.VENV / "bin/hadolint", "Dockerfile", cwd=service)
+    baking.run(baking.VENV / "bin/helm", "lint", "--strict", "chart", cwd=service)
+    check_chart(service)
+
+
+def check_chart(service: Path) -> None:
+    """See that every name that helm makes of the answers is a string."""
+    slug = service.name
+    rendered = baking.run(
+        *(baking.VENV / "bin/helm", "template", slug, "chart", "--namespace", "null"), cwd=service
+    )
+    for each in filter(None, yaml.safe_load_all(rendered)):
+        metadata = each["metadata"]
+        names = [metadata["name"], metadata["namespace"], *metadata["labels"].values()]
+        assert all(isinstance(name, str) for name in names), names
+        assert metadata["name"].startswith(slug)
+        assert metadata["namespace"] == "null"
 
 
 @pytest.mark.parametrize("answers", REFUSED.values(), ids=REFUSED.keys())
@@ -215,7 +231,13 @@ def test_the_ignored_names_are_the_ones_copied_without_rendering() -> None:
     spec = json.loads((baking.TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
     ignored = (baking.TEMPLATE / baking.SERVICE / ".gitignore").read_text(encoding="utf-8").split()
     copied = spec["_copy_without_render"]
-    assert set(copied) == {
+    linked = {pattern for pattern in copied if pattern.startswith("chart/")}
+    assert linked == {
+        f"chart/{path.name}"
+        for path in (baking.TEMPLATE / baking.SERVICE / "chart").iterdir()
+        if path.is_symlink()
+    }
+    assert set(copied) - linked == {
         pattern
         for name in ignored
         for pattern in ([name] if name.startswith("*.") else [name, f"*/{name}"])

@@ -54,7 +54,7 @@ def test_a_used_work_tree_bakes_what_a_fresh_clone_does(
     source: Path, tmp_path: Path, baked: dict[tuple[str, str], Path]
 ) -> None:
     used = tmp_path / "used"
-    shutil.copytree(source, used)
+    shutil.copytree(source, used, symlinks=True)
     for folder in (used / baking.SERVICE, used / baking.SERVICE / "app", used / "hooks"):
         litter(folder)
     assert baking.files(baking.bake(used, tmp_path / "out")) == baking.files(
@@ -103,7 +103,7 @@ def test_everything_git_ignores_in_a_service_is_copied_unrendered_and_removed(
 def bare(source: Path, folder: Path) -> Path:
     """Return a bare repository with the template in it."""
     work = folder / "work"
-    shutil.copytree(source, work)
+    shutil.copytree(source, work, symlinks=True)
     git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com"]
     baking.run(*git, "init", "--quiet", cwd=work)
     baking.run(*git, "add", "--all", cwd=work)
@@ -131,7 +131,7 @@ def test_a_path_that_the_hook_names_and_the_template_lacks_fails_the_bake(
     source: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
-    shutil.copytree(source, broken)
+    shutil.copytree(source, broken, symlinks=True)
     (broken / baking.SERVICE / ".gitlab-ci.yml").unlink()
     done = subprocess.run(
         [sys.executable, "-m", "cookiecutter", broken, "--no-input", "--output-dir", "out"],

@@ -11,8 +11,8 @@
 {{/* Takes (list $ component). They must never change: a Deployment's selector cannot. */}}
 {{- define "service.selector" -}}
 {{- $ := index . 0 -}}
-app.kubernetes.io/name: {{ $.Chart.Name }}
-app.kubernetes.io/instance: {{ $.Release.Name }}
+app.kubernetes.io/name: {{ $.Chart.Name | quote }}
+app.kubernetes.io/instance: {{ $.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
@@ -27,15 +27,15 @@ app.kubernetes.io/version: {{ include "service.version" $ | trunc 63 | quote }}
 {{- define "service.labels" -}}
 {{- $ := index . 0 -}}
 {{ include "service.podLabels" . }}
-app.kubernetes.io/managed-by: {{ $.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 }}
+app.kubernetes.io/managed-by: {{ $.Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | quote }}
 {{- end -}}
 
 {{/* Takes (list $ component suffix): what every object begins with. */}}
 {{- define "service.metadata" -}}
 {{- $ := index . 0 -}}
-name: {{ include "service.fullname" $ }}{{ index . 2 }}
-namespace: {{ $.Release.Namespace }}
+name: {{ printf "%s%s" (include "service.fullname" $) (index . 2) | quote }}
+namespace: {{ $.Release.Namespace | quote }}
 labels: {{- include "service.labels" (list $ (index . 1)) | nindent 2 }}
 {{- end -}}
 
@@ -150,7 +150,7 @@ securityContext: {{- include "service.podSecurityContext" . | nindent 2 }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
@@ -171,7 +171,7 @@ securityContext: {{- include "service.securityContext" . | nindent 2 }}
 {{- $ := index . 0 -}}
 - name: DATABASE_URL
   valueFrom:
-    secretKeyRef: {name: {{ index . 1 }}, key: {{ $.Values.database.secretKey }}}
+    secretKeyRef: {name: {{ index . 1 | quote }}, key: {{ $.Values.database.secretKey | quote }}}
 {{- with $.Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
