@@ -121,7 +121,7 @@ KINDS: Mapping[str, Schema] = {
     "httpClient.connectTimeoutSeconds": above_zero(600),
     "httpClient.totalTimeoutSeconds": above_zero(600),
     "database.existingSecret": text(NAME.replace("^", "^(").replace("$", ")?$")),
-    "database.secretKey": text("^[A-Za-z0-9._-]+$"),
+    "database.urlKey": text("^[A-Za-z0-9._-]+$"),
     "database.url": text("^(postgres(ql)?([+]asyncpg)?://.+)?$"),
     "database.port": PORT,
     "database.poolSize": whole(1, 500),

@@ -171,7 +171,7 @@ securityContext: {{- include "service.securityContext" . | nindent 2 }}
 {{- $ := index . 0 -}}
 - name: DATABASE_URL
   valueFrom:
-    secretKeyRef: {name: {{ index . 1 | quote }}, key: {{ $.Values.database.secretKey | quote }}}
+    secretKeyRef: {name: {{ index . 1 | quote }}, key: {{ $.Values.database.urlKey | quote }}}
 {{- with $.Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
@@ -243,7 +243,7 @@ word. Every namespace has an account `default`; where none is seen, no cluster c
 {{- $name := include "service.databaseSecret" . -}}
 {{- $asked := lookup "v1" "ServiceAccount" .Release.Namespace "default" -}}
 {{- if and $asked (not .Values.database.url) (not (lookup "v1" "Secret" .Release.Namespace $name)) -}}
-{{- $create := printf "kubectl create secret generic %s --namespace %s --from-literal %s=postgresql://user:password@host:5432/name" $name .Release.Namespace .Values.database.secretKey -}}
+{{- $create := printf "kubectl create secret generic %s --namespace %s --from-literal %s=postgresql://user:password@host:5432/name" $name .Release.Namespace .Values.database.urlKey -}}
 {{- list (printf "there is no Secret %s in %s that says where the database is: create it (%s), or name another one in database.existingSecret." $name .Release.Namespace $create) | toJson -}}
 {{- else -}}
 []
