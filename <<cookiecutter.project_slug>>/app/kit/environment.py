@@ -5,13 +5,23 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 G = TypeVar("G", bound="Group")
 
 # Kubernetes gives every pod such names for each Service of its namespace.
 _SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT.*)|PORT(_\d+_(TCP|UDP).*)?)$")
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+# Marks a tuple that a variable holds as text between commas: `Annotated[tuple[X, ...], *COMMAS]`.
+COMMAS = (NoDecode, BeforeValidator(_split))
 
 
 class SettingsError(Exception):

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 from fastapi.openapi.constants import REF_PREFIX
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.json_schema import models_json_schema
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from .environment import Group
+from .environment import COMMAS, Group
 from .errors import MEDIA_TYPE, Problem, title
 
 _REPLACED = ("HTTPValidationError", "ValidationError")
@@ -54,20 +54,13 @@ class OpenAPISettings(Group):
     )
     license_url: Url | None = Field(default=None, description="its text; or its identifier")
     terms_url: Url | None = Field(default=None, description="terms of service")
-    servers: Annotated[tuple[UrlOrPath, ...], NoDecode] = Field(
+    servers: Annotated[tuple[UrlOrPath, ...], *COMMAS] = Field(
         default=(),
         description="where the API is served, URLs or paths; comma-separated; default: ROOT_PATH",
     )
     logo_url: UrlOrPath | None = Field(
         default=None, description="picture that ReDoc shows (x-logo), a URL or a path"
     )
-
-    @field_validator("servers", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @model_validator(mode="after")
     def _one_license(self) -> Self:

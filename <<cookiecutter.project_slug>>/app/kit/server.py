@@ -4,11 +4,10 @@ import math
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import NoDecode
 
 from .capacity import ShutdownPlan
 from .cgroup import CgroupLimits
-from .environment import Group, SettingsError
+from .environment import COMMAS, Group, SettingsError
 
 MIB = 1024 * 1024
 
@@ -99,19 +98,12 @@ class ServerSettings(Group):
         default="127.0.0.1", description="proxies whose X-Forwarded-* count; comma-separated, or *"
     )
     root_path: str = Field(default="", description="path prefix that a proxy strips, like /shop")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: Annotated[tuple[str, ...], *COMMAS] = Field(
         default=(), description="origins that browsers may call from; comma-separated"
     )
     hsts_seconds: int = Field(
         default=0, ge=0, description="max-age of Strict-Transport-Security; 0 sends none"
     )
-
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @field_validator("cors_origins")
     @classmethod
