@@ -1,7 +1,7 @@
 """The metrics of the connection pool."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from app.kit.database import Database, DatabaseSettings, DatabaseUnavailable, open_database
 from app.kit.pool import MeasuredPool
+from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio
 
@@ -37,12 +38,6 @@ def sampled(database: Database) -> tuple[float, ...]:
 async def use(database: Database) -> None:
     async with database.reading() as session:
         await session.execute(text("SELECT 1"))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 async def test_the_gauges_follow_the_load_and_come_back(pool: Database) -> None:

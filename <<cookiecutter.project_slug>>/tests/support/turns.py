@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def until(true: Callable[[], bool], *, within: int = 500_000) -> None:
+async def until(true: Callable[[], object], *, within: int = 500_000) -> None:
     """Give the loop turns until something is so; so many in vain, some seconds, are an error."""
     for _ in range(within):
         if true():

@@ -23,6 +23,7 @@ from app.kit.process_pool import (
     ProcessPool,
     ProcessPoolFull,
 )
+from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio
 NOTHING = pickle.dumps(None)
@@ -86,14 +87,6 @@ def pool(family: Family, **changes: Any) -> ProcessPool:
 
 def held(child: FakeChild) -> None:
     child.go_on.clear()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError
 
 
 def tasks(outcome: str) -> float:

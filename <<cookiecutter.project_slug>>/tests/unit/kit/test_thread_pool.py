@@ -1,6 +1,5 @@
 import asyncio
 import threading
-from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -11,6 +10,7 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from app.kit.thread_pool import ThreadPoolFull, ThreadPools, measured
+from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio
 
@@ -37,12 +37,6 @@ class Gate:
 
 def pools(threads: int = 5, **changes: float) -> ThreadPools:
     return ThreadPools(CapacityLimiter(threads), wait_seconds=changes.get("wait_seconds", 5))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 def gauge(name: str, purpose: str = "default") -> float | None:

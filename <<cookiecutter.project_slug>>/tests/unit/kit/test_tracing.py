@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -223,23 +222,13 @@ def test_a_carrier_that_makes_no_sense_is_ignored() -> None:
         assert not trace.get_current_span().get_span_context().is_valid
 
 
-@pytest.fixture
-def _restored_logs() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-
-
 def say(where: str) -> None:
     structlog.get_logger().info("ours", where=where)
     logging.getLogger("library").info("theirs")
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("_restored_logs")
+@pytest.mark.usefixtures("restored_logs")
 async def test_every_line_of_a_trace_names_it_wherever_it_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -269,7 +258,7 @@ async def test_every_line_of_a_trace_names_it_wherever_it_is_written(
 
 
 @pytest.mark.parametrize("traces", [True, False])
-@pytest.mark.usefixtures("_restored_logs")
+@pytest.mark.usefixtures("restored_logs")
 def test_a_line_without_a_trace_has_no_key_for_it(
     capsys: pytest.CaptureFixture[str], traces: bool
 ) -> None:
