@@ -98,6 +98,7 @@ KINDS: Mapping[str, Schema] = {
     "replicas": whole(1, 1000),
     "strategy.maxSurge": amount(0),
     "strategy.maxUnavailable": amount(0),
+    "strategy.minReadySeconds": whole(0, 300),
     "autoscaling.minReplicas": whole(1, 1000),
     "autoscaling.maxReplicas": whole(1, 1000),
     "autoscaling.cpuPercent": whole(1, 1000),

@@ -79,12 +79,13 @@ def render(  # noqa: PLR0913 (what helm can be told)
     files: Iterable[Path] = (),
     kubernetes: str = KUBERNETES,
     release: str = RELEASE,
+    namespace: str = NAMESPACE,
 ) -> Rendered:
     """Render a chart with `values` over those of `files` and the defaults."""
     named = [part for file in files for part in ("--values", str(file))]
     done = subprocess.run(
         [
-            *(helms()[helm], "template", release, str(chart), "--namespace", NAMESPACE),
+            *(helms()[helm], "template", release, str(chart), "--namespace", namespace),
             *("--kube-version", kubernetes, *named, "--values", "-"),
         ],
         input=json.dumps(values or {}),
@@ -140,6 +141,7 @@ EVERYTHING: Values = {
     "tracing": {"endpoint": "http://collector:4318"},
     "config": {"LOG_LEVEL": "DEBUG"},
     "server": {"preStopSeconds": 2, "terminationGracePeriodSeconds": 32},
+    "strategy": {"minReadySeconds": 16},
     "ingress": {"enabled": True, "hosts": [{"host": "games.example.org"}]},
     "httpRoute": {
         "enabled": True,

@@ -69,15 +69,33 @@ def pods(values: Values) -> list[str]:
     scaling = values["autoscaling"]
     replicas = scaling["maxReplicas"] if scaling["enabled"] else values["replicas"]
     found = [f"pod {number}" for number in range(replicas)]
-    return found + [f"surge pod {number}" for number in range(_surge(values, replicas))]
+    found += [f"surge pod {number}" for number in range(_surge(values, replicas))]
+    return found + [f"leaving pod {number}" for number in range(_dying(values, replicas))]
 
 
 def _surge(values: Values, replicas: int) -> int:
     given = values["strategy"]["maxSurge"]
+    return next(number for number in count() if number >= _share(given, replicas))
+
+
+def _share(given: int | str, replicas: int) -> Decimal:
     if isinstance(given, int):
-        return given
-    share = Decimal(given.strip("%")) / 100
-    return next(number for number in count() if number >= share * replicas)
+        return Decimal(given)
+    return Decimal(given.strip("%")) / 100 * replicas
+
+
+def _dying(values: Values, replicas: int) -> int:
+    """Play a rollout step by step and see how many old pods are dying at its worst moment."""
+    strategy = values["strategy"]
+    at_once = _surge(values, replicas)
+    at_once += max(n for n in range(1001) if n <= _share(strategy["maxUnavailable"], replicas))
+    now, told, worst = 0, list[int](), 0
+    while len(told) < replicas:
+        told += [now] * min(at_once or 1, replicas - len(told))
+        dying = [then for then in told if now < then + _grace(values["server"])]
+        worst = max(worst, len(dying))
+        now += strategy["minReadySeconds"]
+    return worst
 
 
 def connections(values: Values) -> list[str]:

@@ -36,6 +36,27 @@ def lag(fast: int, slow: int, pod: str = "a") -> list[dict[str, str]]:
     ]
 
 
+def pool(worker: str, taken: int) -> list[dict[str, str]]:
+    """Describe one of a pod's pools of ten connections."""
+    return [
+        series("db_pool_checked_out", f"{taken}x60", pod="a", worker=worker),
+        series("db_pool_size", "10x60", pod="a", worker=worker),
+    ]
+
+
+def refused(refusals: int, requests: int, target: str = TARGET) -> list[dict[str, str]]:
+    """Describe so many refusals, half of them for each of two limits, and requests a scrape."""
+    return [
+        *(
+            series(
+                "admission_refused_total", f"0+{refusals / 2:g}x60", target, pod="a", limit=limit
+            )
+            for limit in ("event_loop", "db_pool")
+        ),
+        series("http_requests_total", f"0+{requests}x60", target, pod="a", status="2xx"),
+    ]
+
+
 FIRES, SILENT = "fires", "keeps silent"
 ELSEWHERE = 'namespace="other", service="other-metrics"'
 
@@ -95,6 +116,11 @@ CASES = [
         ],
     ),
     Case("ErrorRatioHigh", SILENT, "20m", [series("http_requests_total", "0x60", status="2xx")]),
+    Case("RequestsRefused", FIRES, "20m", refused(6, 94)),
+    Case("RequestsRefused", SILENT, "20m", refused(4, 96)),
+    Case("RequestsRefused", SILENT, "4m", refused(6, 94)),
+    Case("RequestsRefused", SILENT, "20m", refused(90, 10, ELSEWHERE)),
+    Case("RequestsRefused", FIRES, "20m", [*refused(6, 94), *refused(0, 9000, ELSEWHERE)]),
     Case(
         "DatabasePoolFull",
         FIRES,
@@ -116,6 +142,8 @@ CASES = [
             series("db_pool_size", "10x90", pod="a"),
         ],
     ),
+    Case("DatabasePoolFull", FIRES, "20m", [*pool("a", 10), *pool("b", 10)]),
+    Case("DatabasePoolFull", SILENT, "20m", [*pool("a", 10), *pool("b", 0)]),
     Case("EventLoopLagHigh", FIRES, "20m", lag(90, 10)),
     Case("EventLoopLagHigh", SILENT, "20m", lag(999, 1)),
 ]
@@ -156,7 +184,7 @@ def test_an_alert_fires_and_keeps_silent(case: Case, rules: Path, tmp_path: Path
 
 
 def test_promtool_accepts_the_rules(rules: Path) -> None:
-    assert "4 rules found" in baking.run(
+    assert "5 rules found" in baking.run(
         charts.tool("promtool"), "check", "rules", rules, cwd=rules.parent
     )
 

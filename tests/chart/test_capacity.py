@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.chart import charts, oracle, service
 from tests.chart.charts import Values
+from tests.chart.limits import AT_THE_LIMIT
 
 RELEASES_AT_ONCE = 50
 
@@ -57,6 +58,7 @@ def _needs() -> st.SearchStrategy[dict[str, Any]]:
                 {
                     "maxSurge": st.integers(0, 4) | percentages,
                     "maxUnavailable": st.sampled_from([0, 1, "0%", "25%"]),
+                    "minReadySeconds": st.sampled_from([0, 1, 7, 10, 15, 30, 60]),
                 }
             ),
             "server": st.fixed_dictionaries(
@@ -123,43 +125,6 @@ def _memory(draw: st.DrawFn, values: Values) -> str:
 def named(messages: list[str]) -> set[str]:
     """Return the limits that messages speak of; each begins with its name."""
     return {message.partition(": ")[0] for message in messages}
-
-
-AT_THE_LIMIT: list[tuple[str, Values, str, Any, Any]] = [
-    ("database connections", {}, "database.maxConnections", 47, 46),
-    ("database connections", {"replicas": 4}, "strategy.maxSurge", "75%", "76%"),
-    (
-        "database connections",
-        {"autoscaling": {"enabled": True}, "replicas": 99},
-        "autoscaling.maxReplicas",
-        *(6, 7),
-    ),
-    ("a rollout takes a step, pods", {}, "strategy.maxSurge", "1%", "0%"),
-    ("memory, MiB", {}, "resources.limits.memory", "448Mi", "447Mi"),
-    ("memory, MiB", {}, "memoryVolumeMiB", 96, 97),
-    ("one query within a request, s", {}, "database.statementTimeoutMs", 8000, 8001),
-    ("one computation within a request, s", {}, "processPool.waitSeconds", 5, 5.1),
-    ("one connection within an outbound call, s", {}, "httpClient.poolTimeoutSeconds", 5, 5.1),
-    ("one outbound call within a request, s", {}, "httpClient.totalTimeoutSeconds", 10, 10.1),
-    ("one request within the shutdown, s", {}, "server.requestTimeoutSeconds", 16.4, 16.5),
-    ("shutdown within the grace period, s", {}, "server.terminationGracePeriodSeconds", 30, 29),
-    ("shutdown within the grace period, s", {}, "server.preStopSeconds", 0, 1),
-    ("idle connections outlast the proxy, s", {}, "server.proxyIdleSeconds", 74, 75),
-    ("start-up within its probe, s", {}, "probes.startup.failureThreshold", 31, 30),
-    (
-        "a stalled worker is replaced before its pod, s",
-        {},
-        "server.workerTimeoutSeconds",
-        *(29, 30),
-    ),
-    ("readiness answers within its probe, s", {}, "probes.readiness.timeoutSeconds", 3, 2),
-    (
-        "fewest pods within the most",
-        {"autoscaling": {"enabled": True}},
-        "autoscaling.minReplicas",
-        *(6, 7),
-    ),
-]
 
 
 @pytest.fixture(scope="module")

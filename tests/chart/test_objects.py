@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import yaml
 
 from tests import baking
 from tests.chart import charts, service
-from tests.chart.charts import ENVIRONMENTS, EVERYTHING, NAME, SERVICE, Object, Rendered
+from tests.chart.charts import ENVIRONMENTS, EVERYTHING, NAME, SERVICE, Rendered
 
 OWN = SERVICE / "chart"
 GOLDEN = SERVICE / "tests/unit/metrics.txt"
@@ -26,16 +28,6 @@ def everything() -> Rendered:
 def plain() -> Rendered:
     """The defaults."""
     return charts.render()
-
-
-def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
-    return selector.items() <= labels.items()
-
-
-def pods(rendered: Rendered) -> dict[str, Object]:
-    """Return the template of every pod by the name of its owner."""
-    owners = [*rendered.of("Deployment"), *rendered.of("Job")]
-    return {each["metadata"]["name"]: each["spec"]["template"] for each in owners}
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
@@ -74,96 +66,6 @@ def test_every_template_makes_something_of_everything(everything: Rendered) -> N
     assert {each["metadata"]["namespace"] for each in everything.objects} == {charts.NAMESPACE}
 
 
-def test_the_service_reaches_its_pods_and_no_others(everything: Rendered) -> None:
-    for name in (NAME, f"{NAME}-metrics"):
-        selector = everything.find("Service", name)["spec"]["selector"]
-        reached = [
-            owner
-            for owner, pod in pods(everything).items()
-            if selects(selector, pod["metadata"]["labels"])
-        ]
-        assert reached == [NAME]
-
-
-def test_deployment_budget_and_spreading_select_the_pods(everything: Rendered) -> None:
-    deployment = everything.find("Deployment")
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    selectors = [
-        deployment["spec"]["selector"]["matchLabels"],
-        everything.find("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        *(
-            each["labelSelector"]["matchLabels"]
-            for each in deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
-        ),
-    ]
-    assert all(selects(selector, labels) for selector in selectors)
-    assert everything.find("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"] == {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "name": NAME,
-    }
-
-
-def test_the_network_policy_covers_service_migration_and_tests(everything: Rendered) -> None:
-    policy = everything.find("NetworkPolicy")["spec"]
-    for pod in pods(everything).values():
-        assert selects(policy["podSelector"]["matchLabels"], pod["metadata"]["labels"])
-    test = pods(everything)[f"{NAME}-test"]["metadata"]["labels"]
-    allowed = [
-        {port["port"] for port in rule["ports"]}
-        for rule in policy["ingress"]
-        for peer in rule["from"]
-        if "matchLabels" in peer.get("podSelector", {})
-        and selects(peer["podSelector"]["matchLabels"], test)
-    ]
-    assert allowed == [{8000, 9000}]
-
-
-def test_ways_in_lead_to_the_service(everything: Rendered) -> None:
-    ports = {port["name"]: port["port"] for port in everything.find("Service")["spec"]["ports"]}
-    (rule,) = everything.find("Ingress")["spec"]["rules"]
-    (path,) = rule["http"]["paths"]
-    assert path["backend"]["service"]["name"] == NAME
-    assert path["backend"]["service"]["port"]["name"] in ports
-    (route,) = everything.find("HTTPRoute")["spec"]["rules"]
-    assert route["backendRefs"] == [{"name": NAME, "port": ports["http"]}]
-
-
-def test_the_monitor_finds_the_metrics_service_alone(everything: Rendered) -> None:
-    monitor = everything.find("ServiceMonitor")["spec"]
-    found = [
-        each
-        for each in everything.of("Service")
-        if selects(monitor["selector"]["matchLabels"], each["metadata"]["labels"])
-    ]
-    assert [each["metadata"]["name"] for each in found] == [f"{NAME}-metrics"]
-    (endpoint,) = monitor["endpoints"]
-    assert endpoint["port"] in {port["name"] for port in found[0]["spec"]["ports"]}
-
-
-def test_the_migration_needs_nothing_that_the_release_makes(everything: Rendered) -> None:
-    def before(each: Object) -> bool:
-        return "pre-install" in each["metadata"].get("annotations", {}).get("helm.sh/hook", "")
-
-    job = everything.find("Job", f"{NAME}-migration")
-    there = {
-        (each["kind"], each["metadata"]["name"]) for each in everything.objects if before(each)
-    }
-    spec = job["spec"]["template"]["spec"]
-    assert ("ServiceAccount", spec["serviceAccountName"]) in there
-    (container,) = spec["containers"]
-    references = [each["valueFrom"] for each in container["env"] if "valueFrom" in each]
-    assert references == [{"secretKeyRef": {"name": f"{NAME}-migration", "key": "url"}}]
-    assert ("Secret", f"{NAME}-migration") in there
-    assert "envFrom" not in container
-    weights = {
-        each["kind"]: int(each["metadata"]["annotations"]["helm.sh/hook-weight"])
-        for each in everything.objects
-        if before(each)
-    }
-    assert weights.pop("Job") > max(weights.values())
-
-
 def test_names_stay_valid_however_long_the_release_is() -> None:
     for release in ("a" * 53, f"{'b' * 49}-ccc", "my-service-eu"):
         rendered = charts.render(EVERYTHING, release=release)
@@ -172,6 +74,48 @@ def test_names_stay_valid_however_long_the_release_is() -> None:
             assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", each["metadata"]["name"])
     names = {each["metadata"]["name"] for each in charts.render(release="my-service-eu").objects}
     assert "my-service-eu" in names
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [
+        ("games", "games-service"),
+        ("service", "service"),
+        ("my-services", "my-services"),
+        (f"my-service-{'x' * 42}", f"my-service-{'x' * 39}"),
+        (f"my-service-{'x' * 38}-{'y' * 3}", f"my-service-{'x' * 38}"),
+        ("x" * 49, "x" * 49),
+        ("x" * 50, "x" * 50),
+        ("x" * 53, "x" * 50),
+    ],
+)
+def test_objects_are_named_for_the_release_and_the_chart_once(release: str, name: str) -> None:
+    assert charts.render(release=release).of("Deployment")[0]["metadata"]["name"] == name
+
+
+def strings(part: object, inside: str = "") -> Iterator[tuple[str, object]]:
+    """Yield what Kubernetes wants to be strings: names, labels, annotations and selectors."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if inside in {"labels", "annotations", "matchLabels", "selector"} or key == "name":
+                yield key, value
+            yield from strings(value, key)
+    elif isinstance(part, list):
+        for value in part:
+            yield from strings(value)
+
+
+def test_names_that_yaml_takes_for_something_else_stay_names(tmp_path: Path) -> None:
+    """A release, and a service with its chart, may be called no."""
+    chart = shutil.copytree(charts.CHART, tmp_path / "chart")
+    about = yaml.safe_load((chart / "Chart.yaml").read_text())
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(about | {"name": "no"}))
+    for values in (EVERYTHING, charts.merged(EVERYTHING, {"fullnameOverride": "yes"})):
+        rendered = charts.render(values, chart=chart, release="no")
+        assert len(rendered.objects) > 15, rendered.refusal
+        found = [found for each in rendered.objects for found in strings(each)]
+        assert len(found) > 200
+        assert [each for each in found if not isinstance(each[1], (str, dict))] == []
 
 
 def settings_of(rendered: Rendered) -> dict[str, str]:

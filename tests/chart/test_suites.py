@@ -1,6 +1,7 @@
 """The suites of helm-unittest pass, in the template and in a service, and cover every template."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests import baking
@@ -18,7 +19,10 @@ def run(chart: Path) -> int:
 def test_the_suites_pass_in_the_template_and_in_a_service(
     baked: dict[tuple[str, str], Path],
 ) -> None:
-    assert run(charts.CHART) == run(baked["none", "gitlab"] / "chart") > 100
+    with ThreadPoolExecutor() as threads:
+        both = threads.map(run, [charts.CHART, baked["none", "gitlab"] / "chart"])
+    own, service = both
+    assert own == service > 100
 
 
 def test_every_template_has_a_suite() -> None:
@@ -43,5 +47,7 @@ def test_every_limit_has_a_refusal_in_the_suites() -> None:
 
 
 def test_a_service_checks_its_own_chart_with_make_chart(used: dict[tuple[str, str], Path]) -> None:
-    for chosen in (("shop", "github"), ("none", "gitlab")):
-        assert " passed" in baking.make("chart", cwd=used[chosen])
+    chosen = [("shop", "github"), ("none", "gitlab")]
+    with ThreadPoolExecutor() as threads:
+        for output in threads.map(lambda each: baking.make("chart", cwd=used[each]), chosen):
+            assert " passed" in output

@@ -2,9 +2,6 @@
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,8 @@ from app.kit import chart
 from app.kit.capacity import verdict
 from app.main import create_app
 from app.settings import Settings
+from tests.support.values import merged
+from tools import programs
 
 SERVICE = Path(__file__).parents[2]
 CHART = SERVICE / "chart"
@@ -28,14 +27,7 @@ Objects = dict[str, list[dict[str, Any]]]
 
 def helm(*arguments: str | Path) -> str:
     """Run helm, which `make setup` installs, and fail with what it says."""
-    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    program = shutil.which("helm", path=folders)
-    assert program, "helm is missing: `make setup` installs it"
-    done = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, check=False, cwd=SERVICE
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return programs.run(["helm", *map(str, arguments)])
 
 
 @pytest.fixture(params=ENVIRONMENTS, ids=lambda path: path.stem.removeprefix("values-"))
@@ -104,15 +96,6 @@ def test_python_m_app_capacity_says_the_same_as_helm(environment: Path) -> None:
     own = yaml.safe_load(environment.read_text(encoding="utf-8")) or {}
     answer = verdict(chart.limits(json.loads(json.dumps(merged(values, own)))))
     assert answer["accepted"], answer["problems"]
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay values over others as helm does: objects key by key, anything else as a whole."""
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
 
 
 def test_the_image_is_the_one_that_make_image_builds() -> None:

@@ -47,13 +47,30 @@ need must not exceed have.
 {{- end -}}
 {{- end -}}
 
-{{/* Takes (list amount replicas): a number or a percentage of the replicas, rounded up. */}}
+{{/* Takes (list amount replicas "up"), or "down": a number or a percentage of the replicas, rounded so. */}}
 {{- define "service.pods" -}}
 {{- $amount := index . 0 | toString -}}
 {{- if hasSuffix "%" $amount -}}
-{{- div (add (mul (index . 1) (trimSuffix "%" $amount | int)) 99) 100 -}}
+{{- div (add (mul (index . 1) (trimSuffix "%" $amount | int)) (eq (index . 2) "up" | ternary 99 0)) 100 -}}
 {{- else -}}
 {{- $amount | int -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The most pods that are on their way out at once, connections in hand: what the steps of a rollout
+within one grace period send away, and never more than there are.
+*/}}
+{{- define "service.leaving" -}}
+{{- $replicas := include "service.maxReplicas" . | int -}}
+{{- $pause := int .Values.strategy.minReadySeconds -}}
+{{- if $pause -}}
+{{- $surge := include "service.pods" (list .Values.strategy.maxSurge $replicas "up") | int -}}
+{{- $missing := include "service.pods" (list .Values.strategy.maxUnavailable $replicas "down") | int -}}
+{{- $steps := div (sub (add .Values.server.terminationGracePeriodSeconds $pause) 1) $pause -}}
+{{- min $replicas (mul (max 1 (add $surge $missing)) $steps) -}}
+{{- else -}}
+{{- $replicas -}}
 {{- end -}}
 {{- end -}}
 
@@ -74,24 +91,25 @@ need must not exceed have.
 
 {{- define "service.limit.connections" -}}
 {{- $replicas := include "service.maxReplicas" . | int -}}
-{{- $surge := include "service.pods" (list .Values.strategy.maxSurge $replicas) | int -}}
+{{- $surge := include "service.pods" (list .Values.strategy.maxSurge $replicas "up") | int -}}
 {{- $workers := int .Values.server.workers -}}
 {{- $database := .Values.database -}}
 {{- $pool := int $database.poolSize -}}
 {{- $overflow := int $database.maxOverflow -}}
 {{- $migration := .Values.migrations.enabled | ternary 1 0 -}}
 {{- $reserved := int $database.reservedConnections -}}
-{{- $need := add (mul (add $replicas $surge) $workers (add $pool $overflow 1)) $migration $reserved -}}
-{{- $arithmetic := printf "(%d replicas + %d surge) x %d workers x (%d pool + %d overflow + 1 readiness) + %d migration + %d reserved" $replicas $surge $workers $pool $overflow $migration $reserved -}}
+{{- $leaving := include "service.leaving" . | int -}}
+{{- $need := add (mul (add $replicas $surge $leaving) $workers (add $pool $overflow 1)) $migration $reserved -}}
+{{- $arithmetic := printf "(%d replicas + %d surge + %d leaving) x %d workers x (%d pool + %d overflow + 1 readiness) + %d migration + %d reserved" $replicas $surge $leaving $workers $pool $overflow $migration $reserved -}}
 {{- dict "name" "database connections" "need" $need "have" (int $database.maxConnections) "arithmetic" $arithmetic
-  "change" (printf "lower database.poolSize, server.workers, strategy.maxSurge or %s, or raise database.maxConnections with the database's own limit" (.Values.autoscaling.enabled | ternary "autoscaling.maxReplicas" "replicas"))
+  "change" (printf "lower database.poolSize, server.workers, strategy.maxSurge or %s, or raise strategy.minReadySeconds or database.maxConnections with the database's own limit" (.Values.autoscaling.enabled | ternary "autoscaling.maxReplicas" "replicas"))
   | toJson -}}
 {{- end -}}
 
 {{/* Percentages are of one pod here: rounding makes them nothing or something. */}}
 {{- define "service.limit.rollout" -}}
-{{- $surge := include "service.pods" (list .Values.strategy.maxSurge 1) | int -}}
-{{- $missing := include "service.pods" (list .Values.strategy.maxUnavailable 1) | int -}}
+{{- $surge := include "service.pods" (list .Values.strategy.maxSurge 1 "up") | int -}}
+{{- $missing := include "service.pods" (list .Values.strategy.maxUnavailable 1 "up") | int -}}
 {{- dict "name" "a rollout takes a step, pods" "need" 1 "have" (add $surge $missing)
   "arithmetic" "one beyond the replicas or one missing"
   "change" "raise strategy.maxSurge or strategy.maxUnavailable"
