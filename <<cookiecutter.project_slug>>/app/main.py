@@ -14,8 +14,9 @@ from fastapi import FastAPI
 
 from app import about
 from app.enabled import FEATURES
-from app.kit import docs, edge, errors, health, logs, metrics, observe, openapi, tracing
+from app.kit import docs, edge, entrance, errors, health, logs, metrics, observe, openapi, tracing
 from app.kit.database import open_database
+from app.kit.doors import Doors
 from app.kit.drain import Drain
 from app.kit.http_client import open_http_client
 from app.kit.offload import Offload, open_offload
@@ -27,6 +28,9 @@ from app.kit.threads import refuse_more_threads_than_pool
 from app.kit.watchdog import open_watchdog
 from app.settings import Settings
 
+# Paths that make no spans.
+UNTRACED = health.PROBES | docs.ASSETS
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; `settings` default to the environment.
@@ -37,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     server = settings.server
     traces = settings.tracing.enabled
     logs.configure(level=server.log_level, json=server.logs_json, traces=traces)
-    app = FastAPI(
+    app = observe.ObservedApp(
         title=about.NAME,
         description=about.DESCRIPTION,
         version=about.VERSION,
@@ -46,20 +50,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
-        telemetry=tracing.telemetry(settings.tracing, untraced=health.PROBES | docs.ASSETS),
+        telemetry=tracing.telemetry(settings.tracing, untraced=UNTRACED, fast=server.observe_fast),
     )
     app.state.settings = settings
     app.state.drain = Drain()
+    app.state.doors = Doors()
+    app.state.traces = tracing.Traces()
 
-    health.install(app)
+    # A request tries one route after another: first those that most requests are for.
     for feature in FEATURES:
         app.include_router(_routes(feature).router, prefix="/api/v1")
+    health.install(app)
     errors.install(app)
     openapi.install(app, settings.openapi, owner=about.OWNER, tags=_tags())
     docs.install(app, server, settings.openapi)
     edge.install(app, server)
-    metrics.install(app)
+    metrics.install(app, server)
     observe.install(app, server)
+    entrance.install(app, server, always=health.PROBES)
     refuse_more_threads_than_pool(app, settings.database, threads=server.threadpool_tokens)
     return app
 
@@ -102,7 +110,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with (
         # Closed last and on its own time: closing the others makes spans too.
         tracing.open_tracing(
-            settings.tracing, service=_description(settings), flush_seconds=plan.flush
+            settings.tracing,
+            service=_description(settings),
+            flush_seconds=plan.flush,
+            traces=app.state.traces if server.observe_fast else None,
+            untraced=UNTRACED,
         ),
         open_phases(open_seconds=server.startup_seconds, close_seconds=plan.close) as phases,
     ):
@@ -118,7 +130,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             if lifespan := getattr(_routes(feature), "lifespan", None):
                 await phases.open(feature, lifespan(app))
         own = app.state.resources
-        await phases.open("saturation", open_saturation(own.database, own.offload, own.http))
+        sampled = (own.database, own.offload, own.http, app.state.admission, app.state.doors)
+        await phases.open("saturation", open_saturation(*sampled))
         await phases.open("health", health.open_health(app, settings.readiness, settings.database))
         # Last: what blocks while the service starts holds up nobody.
         await phases.open("watchdog", open_watchdog(settings.watchdog))

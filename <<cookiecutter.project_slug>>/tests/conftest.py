@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import structlog
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
@@ -35,6 +37,17 @@ def _no_settings_from_outside() -> Iterator[None]:
     kept = {name: os.environ.pop(name) for name in names}
     yield
     os.environ.update(kept)
+
+
+@pytest.fixture
+def restored_logs() -> Iterator[None]:
+    """Undo what `logs.configure` does to the whole process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

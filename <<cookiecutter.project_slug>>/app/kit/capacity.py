@@ -57,6 +57,7 @@ class Release:
 
     replicas: int = 1
     surge: int = 0
+    leaving: int = 0
     workers: int = 1
     pool_size: int = 10
     max_overflow: int = 0
@@ -84,8 +85,8 @@ class Release:
 
     @property
     def pods(self) -> int:
-        """The most pods that are alive at once: the ceiling of replicas and a rollout's surge."""
-        return self.replicas + self.surge
+        """The most pods alive at once: replicas, a rollout's surge, and those still leaving."""
+        return self.replicas + self.surge + self.leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,8 @@ def _connections(release: Release) -> Limit:
         need=own + others,
         have=release.max_connections,
         arithmetic=(
-            f"({release.replicas} replicas + {release.surge} surge) x {release.workers} workers"
+            f"({release.replicas} replicas + {release.surge} surge + {release.leaving} leaving)"
+            f" x {release.workers} workers"
             f" x ({release.pool_size} pool + {release.max_overflow} overflow + 1 readiness)"
             f" + {release.queue_workers} queue workers + {int(release.migration)} migration"
             f" + {release.reserved_connections} reserved"

@@ -5,7 +5,7 @@ A key that is missing has the default of `Release`, or is not looked at.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from . import capacity
@@ -89,15 +89,29 @@ def release(values: Values) -> Release:
         given["memory_limit_mib"] = mebibytes(limit)
     ceiling = _ceiling(values)
     surge = pods_of(_at(values, "strategy.maxSurge", 0), ceiling)
+    leaving = _leaving(values, ceiling, surge)
     known = {field: value for field, value in given.items() if value is not None}
-    return Release(replicas=ceiling, surge=surge, **known)
+    return Release(replicas=ceiling, surge=surge, leaving=leaving, **known)
 
 
-def pods_of(surge: float | str, replicas: int) -> int:
-    """Turn `maxSurge`, a number or a percentage of the replicas, into pods; rounded up."""
-    if isinstance(surge, str) and surge.endswith("%"):
-        return math.ceil(replicas * int(surge[:-1]) / 100)
-    return int(surge)
+def pods_of(
+    amount: float | str, replicas: int, *, whole: Callable[[float], int] = math.ceil
+) -> int:
+    """Turn a number or a percentage of the replicas into pods; `maxSurge` is rounded up."""
+    if isinstance(amount, str) and amount.endswith("%"):
+        return whole(replicas * int(amount[:-1]) / 100)
+    return int(amount)
+
+
+def _leaving(values: Values, replicas: int, surge: int) -> int:
+    """Return how many pods the steps of a rollout send away within one grace period."""
+    pause = _at(values, "strategy.minReadySeconds")
+    grace = _at(values, "server.terminationGracePeriodSeconds")
+    if None in (pause, grace):
+        return 0
+    missing = pods_of(_at(values, "strategy.maxUnavailable", 0), replicas, whole=math.floor)
+    steps = math.ceil(grace / pause) if pause else replicas
+    return min(replicas, max(1, surge + missing) * steps)
 
 
 def mebibytes(quantity: float | str) -> float:

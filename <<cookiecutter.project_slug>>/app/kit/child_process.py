@@ -102,6 +102,9 @@ class Child:
         """Return once nothing is left of it."""
         while self.lives:  # noqa: ASYNC110 (what ends is a process, which sets no event)
             await asyncio.sleep(_LOOK_SECONDS)
+        # Who waits for its answer sees the end of the line first: of one that was closed here the
+        # event loop would tell them nothing.
+        await asyncio.sleep(_LOOK_SECONDS)
         self._line.close()
 
 

@@ -158,7 +158,8 @@ def cause(error: BaseException) -> str | None:
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - Starlette's type of handlers is wider
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    # Those that are refused are counted: a line for each would cost more than the refusal.
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Overloaded):
         log.warning("service error", error=type(error).__name__, cause=cause(error))
     return problem_response(error.status, str(error), request.scope, headers=error.headers)
 

@@ -21,6 +21,8 @@ from .migrations import Versions, applied_versions, known_versions
 # A probe's answer is good for this long, however many kubelets and balancers ask.
 REUSE_SECONDS = 1.0
 DEADLINE_SECONDS = 2.0
+# Between two questions of a worker that nobody has asked yet; probes come as often.
+PAUSE_SECONDS = 5.0
 
 router = APIRouter(tags=["health"], include_in_schema=False)
 PROBES = frozenset({"/livez", "/startupz", "/health", "/readyz"})
@@ -71,6 +73,17 @@ class Readiness:
         # shield: a prober that hangs up must not cancel the answer that others wait for.
         return await asyncio.shield(self._asking)
 
+    async def settle(self, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Ask until the schema fits, unasked.
+
+        Probes may have gone to the siblings of a worker so far: its first one must not find it
+        unready because the database is gone just then.
+        """
+        while not self._fitted:
+            await self.obstacle()
+            if not self._fitted:
+                await sleep(PAUSE_SECONDS)
+
     async def close(self) -> None:
         """End a question that is still open."""
         if self._asking is not None:
@@ -113,9 +126,12 @@ async def open_health(
 
     readiness = Readiness(look, app.state.versions, requires_database=settings.requires_database)
     app.state.readiness = readiness
+    settling = asyncio.create_task(readiness.settle(), name="readiness settles")
     try:
         yield
     finally:
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
         await readiness.close()
 
 

@@ -17,9 +17,11 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from .environment import Group
-from .errors import DeadlineExceeded, Unavailable, cause
+from .errors import DeadlineExceeded, Overloaded, Unavailable, cause
+from .gate import Gate, Places
 from .meters import Counter, Gauge, Histogram
 from .retries import Call, Passing, tries
+from .served import HEADER, due_within
 from .tracing import trace_client
 
 log = structlog.get_logger()
@@ -98,6 +100,13 @@ class UpstreamUnavailable(Unavailable):
         super().__init__(detail)
 
 
+class UpstreamBusy(UpstreamUnavailable, Overloaded):
+    """So many calls wait for a connection that one more would wait for too long."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many requests wait for other services; try again soon.")
+
+
 class UpstreamTimeout(DeadlineExceeded):
     """A service that this one asks takes too long."""
 
@@ -121,6 +130,7 @@ class HttpClient:
         # In front of httpx's own queue, which loses a connection when a waiter is cancelled in the
         # moment of its turn.
         self._limiter = anyio.CapacityLimiter(settings.max_connections)
+        self._gate = Gate("http_client", self._places)
 
     async def get(self, url: str, **options: Any) -> httpx.Response:
         """Send a GET; see `request`."""
@@ -166,6 +176,12 @@ class HttpClient:
         MAX_CONNECTIONS.set(self._settings.max_connections)
         WAITING.set(self._limiter.statistics().tasks_waiting)
 
+    def _places(self) -> Places:
+        limiter = self._limiter
+        free = limiter.available_tokens > 0
+        waiting = 0 if free else limiter.statistics().tasks_waiting
+        return Places(free, self._settings.max_connections, waiting)
+
     def _pools(self) -> Iterator[Any]:
         """Yield the pools below httpx, which shows them to nobody: one, and one a proxy."""
         transports = {self._client._transport, *self._client._mounts.values()}  # noqa: SLF001
@@ -174,26 +190,34 @@ class HttpClient:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[None]:
         """Take one of the connections, or say that none is free."""
+        limiter = self._limiter
+        if self._gate.refuses():
+            raise UpstreamBusy
         # Not the task: one that reads a stream may send a request meanwhile.
         borrower = object()
         try:
             async with asyncio.timeout(self._settings.pool_timeout_seconds):
-                await self._limiter.acquire_on_behalf_of(borrower)
+                await limiter.acquire_on_behalf_of(borrower)
         except TimeoutError as error:
             raise UpstreamUnavailable(
                 f"All {self._settings.max_connections} connections to other services are in use;"
                 " try again soon."
             ) from error
+        self._gate.took(limiter.borrowed_tokens)
         try:
             yield
         finally:
-            self._limiter.release_on_behalf_of(borrower)
+            limiter.release_on_behalf_of(borrower)
+            self._gate.gave(limiter.borrowed_tokens)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[Callable[[], float]]:
-        """Hold a call to the total deadline; give a function that says how much of it is left."""
+        """Hold a call to the total deadline and that of the request, whichever is first.
+
+        Give a function that says how much of it is left.
+        """
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._settings.total_timeout_seconds
+        until = due_within(self._settings.total_timeout_seconds)
         deadline = asyncio.timeout_at(until)
         try:
             async with deadline:
@@ -217,7 +241,9 @@ class HttpClient:
             raise
         except UpstreamUnavailable as error:
             outcome = "unavailable"
-            self._log(call, error)
+            # One that is refused is counted: a line for each would cost more than the refusal.
+            if not isinstance(error, UpstreamBusy):
+                self._log(call, error)
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -244,6 +270,8 @@ class HttpClient:
                 async with AsyncExitStack() as this_try:
                     await this_try.enter_async_context(self._connection())
                     request = self._client.build_request(call.method, call.url, **call.options)
+                    # What is left of our time is what an answer is worth waiting for.
+                    request.headers.setdefault(HEADER, f"{max(left(), 0.001):.3f}")
                     response = await self._client.send(request, stream=True)
                     this_try.push_async_callback(response.aclose)
                     if attempt.num <= self._settings.retries and call.passing(response, left()):

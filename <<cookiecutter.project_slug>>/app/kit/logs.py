@@ -3,10 +3,14 @@
 import logging
 import os
 import sys
+from functools import cache
+from typing import TextIO, cast
 
 import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, Processor
+
+from .log_stream import LogStream
 
 
 def configure(*, level: str, json: bool, traces: bool = False) -> None:
@@ -29,11 +33,11 @@ def configure(*, level: str, json: bool, traces: bool = False) -> None:
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(),
+        logger_factory=structlog.WriteLoggerFactory(file=_stream()),
         cache_logger_on_first_use=False,
     )
     foreign: list[Processor] = [*shared, structlog.stdlib.add_logger_name]
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(_stream())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=foreign,
@@ -50,6 +54,26 @@ def configure(*, level: str, json: bool, traces: bool = False) -> None:
     # It says which selector it uses.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
+
+
+def write(lines: str) -> None:
+    """Write whole lines that are rendered already."""
+    stream = _stream()
+    stream.write(lines)
+    stream.flush()
+
+
+def _stream() -> TextIO:
+    """Return standard output, in the form that holds up nobody; a terminal's reader is there."""
+    stream: TextIO = sys.stdout
+    if stream is not sys.__stdout__ or stream.isatty():
+        return stream
+    return cast("TextIO", _log_stream(stream.fileno()))
+
+
+@cache
+def _log_stream(descriptor: int) -> LogStream:
+    return LogStream(descriptor)
 
 
 def pass_on(*names: str) -> None:

@@ -27,7 +27,7 @@ from .environment import SettingsError, read
 from .errors import Unavailable
 from .metrics import MetricsFolder
 from .ports import listen, require_free
-from .processes import die_with_parent
+from .processes import die_with_parent, endings_held
 from .recycling import Turn
 from .server import ServerSettings
 
@@ -97,7 +97,7 @@ class Hooks:
             sys.exit(1)
 
     def when_ready(self, arbiter: Arbiter) -> None:
-        """Freeze what the workers will share; start the exporter and look after it each round."""
+        """Freeze what workers will share, start the exporter, and look after all of them."""
         gc.collect()
         gc.freeze()
         manage_workers = arbiter.manage_workers
@@ -109,7 +109,15 @@ class Hooks:
             _ensure_exporter(arbiter)
             manage_workers()
 
-        arbiter.manage_workers = manage_all
+        spawn_worker = arbiter.spawn_worker
+
+        def spawn() -> int:
+            # gunicorn tells each worker once to leave; who misses it serves until it is killed.
+            with endings_held():
+                pid: int = spawn_worker()
+            return pid
+
+        arbiter.manage_workers, arbiter.spawn_worker = manage_all, spawn
         _ensure_exporter(arbiter)
 
     def pre_fork(self, arbiter: Arbiter, worker: Worker) -> None:

@@ -18,29 +18,35 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from prometheus_fastapi_instrumentator.metrics import Info, default
 
 from .environment import SettingsError
+from .request_metrics import NO_ROUTE, PROBES, method_label
+from .routes import route_of
 from .server import ServerSettings
 
-# A client may send any of some thirty methods, and each would be series of every route.
-_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _MARKER = "metrics-of-one-service"
-_PROBES = "^/(livez|readyz|startupz|health)$"
 
 
-def install(app: FastAPI) -> None:
-    """Measure each request by route template, method and status; probes are not counted.
+def install(app: FastAPI, server: ServerSettings) -> None:
+    """Give the app a registry, so that two apps of one process do not share numbers.
 
-    The app has a registry of its own, so that two apps of one process do not share numbers.
+    Each request is measured by route template, method and status; probes are not counted. On the
+    short way `observe` does that, else the instrumentator's own middleware.
     """
     app.state.registry = CollectorRegistry()
+    if server.observe_fast:
+        return
     count = default(registry=app.state.registry)
     assert count is not None  # noqa: S101 (so it is for an app that is instrumented twice)
 
     def count_known(info: Info) -> None:
-        if info.method not in _METHODS:
-            info.method = "other"
+        info.method = method_label(info.method)
+        # A redirect to another slash would be named by its path, of which there is no end.
+        if info.response is not None:
+            route = route_of(info.request.scope, status=info.response.status_code)
+            info.modified_handler = route or NO_ROUTE
         count(info)
 
-    instrumentator = Instrumentator(excluded_handlers=[_PROBES], registry=app.state.registry)
+    probes = [f"^{probe}$" for probe in PROBES]
+    instrumentator = Instrumentator(excluded_handlers=probes, registry=app.state.registry)
     instrumentator.add(count_known)
     instrumentator.instrument(app)
 

@@ -16,6 +16,7 @@ from alembic.runtime.migration import MigrationInfo
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -26,6 +27,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "migrations"
 LOCK_KEY = 0x51_70_3A_9E
 LOCK_SECONDS = 300.0
 LOCK_POLL_SECONDS = 0.2
+# A statement that waits for a table makes every later one wait behind it.
+TABLE_LOCK_SECONDS = 3.0
 
 log = structlog.get_logger()
 
@@ -119,14 +122,24 @@ def _run(settings: DatabaseSettings, action: Callable[[Config], None]) -> None:
         raise MigrationError(f"{error}.") from error
     except DatabaseUnavailable as error:
         raise MigrationError(f"The database does not answer: {error.__cause__}.") from error
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != asyncpg.LockNotAvailableError.sqlstate:
+            raise
+        raise MigrationError(
+            f"A table was in use for {TABLE_LOCK_SECONDS:g} s, and requests would queue behind"
+            f" the migration: try again when long transactions have ended ({error.statement})."
+        ) from error
     log.info("migration finished", ms=round((time.perf_counter() - started) * 1000))
 
 
 async def _run_locked(settings: DatabaseSettings, metadata: MetaData) -> None:
     async with _lock(settings):
         arguments = {**settings.connect_arguments, "command_timeout": None}
-        # A migration may take longer than any request: only the lock's deadline is ours.
-        arguments["server_settings"] = {"application_name": "migrate"}
+        # A migration may take longer than any request: only the deadlines of locks are ours.
+        arguments["server_settings"] = {
+            "application_name": "migrate",
+            "lock_timeout": f"{TABLE_LOCK_SECONDS * 1000:.0f}",
+        }
         engine = create_async_engine(
             "postgresql+asyncpg://",
             poolclass=NullPool,

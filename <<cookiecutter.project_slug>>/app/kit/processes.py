@@ -6,9 +6,32 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+# What a process is told to leave with.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 1.0
+
+
+@contextmanager
+def endings_held() -> Iterator[None]:
+    """Hold back signals to leave while children are forked; they come when the block is over.
+
+    A child has its parent's handlers until it has its own, and a signal that those take is lost.
+    A child that was forked inside calls `take_endings` when it is ready for them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def take_endings() -> None:
+    """Take the signals to leave from now on, those that were held back first."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 def die_with_parent(sig: signal.Signals, *, parent: int) -> None:

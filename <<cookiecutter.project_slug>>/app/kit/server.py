@@ -16,6 +16,7 @@ class ServerSettings(Group):
     """How the service runs and what it lets in."""
 
     owned_prefixes = (
+        "ADMISSION",
         "APP_",
         "CORS_",
         "DOCS_",
@@ -26,6 +27,7 @@ class ServerSettings(Group):
         "MAX_BODY_",
         "MAX_REQUESTS",
         "METRICS_",
+        "OBSERVE_",
         "REQUEST_TIMEOUT_",
         "SHUTDOWN_",
         "STARTUP_",
@@ -66,6 +68,14 @@ class ServerSettings(Group):
     )
     keep_alive_seconds: int = Field(
         default=75, ge=1, description="seconds an idle connection stays; above the proxy's"
+    )
+    observe_fast: bool = Field(
+        default=True,
+        description="count, trace and log requests the short way; false: by each library's own",
+    )
+    admission: Literal["protocol", "middleware", "off"] = Field(
+        default="protocol",
+        description="refuse what would wait too long: cheaply, through ASGI alone, or never",
     )
     max_requests: int = Field(
         default=0, ge=0, description="requests after which a worker is replaced; 0 never"

@@ -5,11 +5,13 @@ each scrape reads again, for ever. A slot is a small number that no other living
 and scrape time stay flat, and counters go on where the dead worker left them.
 """
 
+import mmap
 import os
 import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, multiprocess, values
@@ -18,6 +20,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 
 log = structlog.get_logger()
+# The doubles of a metric file, and the index of one value among them.
+Cell = tuple["memoryview[float]", int]
 # A new file of prometheus_client has this size, bytes.
 FILE_BYTES = 2**16
 # How many of them are used, and padding.
@@ -39,6 +43,7 @@ class ReservedDict(MmapedDict):
         if not read_mode:
             _reserve(filename)
         self._dropped: dict[str, tuple[float, float]] = {}
+        self._doubles = memoryview(b"").cast("d")
         super().__init__(filename, read_mode)
 
     def _init_value(self, key: str) -> None:
@@ -69,6 +74,15 @@ class ReservedDict(MmapedDict):
             self._dropped[key] = (value, timestamp)
         else:
             super().write_value(key, value, timestamp)
+
+    def cell(self, key: str) -> Cell | None:
+        """Return where a value lies, for who writes it alone; `None` when it was dropped."""
+        if self._dropped_now(key):
+            return None
+        if self._doubles.nbytes < self._capacity:
+            # A mapping of its own: one that is lent out could not be closed after a fork.
+            self._doubles = memoryview(mmap.mmap(self._f.fileno(), self._capacity)).cast("d")
+        return self._doubles, self._positions[key] // self._doubles.itemsize
 
     def _dropped_now(self, key: str) -> bool:
         if key in self._positions:
@@ -131,6 +145,17 @@ def adopt(registry: CollectorRegistry) -> None:
         if isinstance(metric, MetricWrapperBase):
             for each in metric._metrics.values() if metric._is_parent() else [metric]:  # noqa: SLF001
                 each._metric_init()  # noqa: SLF001
+
+
+def cell_of(value: Any) -> Cell | None:
+    """Return where the file of this process keeps a value of prometheus_client.
+
+    `None` when the volume has no room for it; raises `AttributeError` when it is in no file.
+    """
+    # It looks whether it is in another process than before, which has files of its own.
+    value.get()
+    file: ReservedDict = value._file  # noqa: SLF001 (it does not tell where it writes)
+    return file.cell(value._key)  # noqa: SLF001 (the same)
 
 
 def lowest_free(taken: Iterable[int]) -> int:

@@ -5,7 +5,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from .request_spans import HandedIds, RequestSpans, Sampling
 from .tracing import SPANS, TracingSettings
 
 log = structlog.get_logger()
@@ -41,7 +42,11 @@ class SpanExport:
         exporter: SpanExporter | None = None,
     ) -> None:
         self._exporter = CountedExporter(exporter or OTLPSpanExporter(session=OneWaySession()))
-        self.provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
+        self._ids = HandedIds()
+        self._sampling = Sampling(settings.traces_sampler, settings.traces_sampler_arg)
+        self.provider = TracerProvider(
+            resource=_resource(service), id_generator=self._ids, shutdown_on_exit=False
+        )
         self._processor = CountedProcessor(
             self._exporter,
             max_queue_size=settings.bsp_max_queue_size,
@@ -49,6 +54,10 @@ class SpanExport:
             schedule_delay_millis=settings.bsp_schedule_delay,
         )
         self.provider.add_span_processor(self._processor)
+
+    def request_spans(self, *, untraced: Collection[str]) -> RequestSpans:
+        """Return what makes the spans of requests to all but some paths."""
+        return RequestSpans(self.provider, self._ids, self._sampling, untraced=untraced)
 
     async def close(self, *, seconds: float) -> None:
         """Send what is queued for at most `seconds`; log how many spans are lost.

@@ -6,14 +6,15 @@ message, which may quote a value, into the span.
 """
 
 import re
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
-from opentelemetry.trace import SpanKind, StatusCode
-from sqlalchemy import event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncEngine
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from .dsn import Address
 from .tracing import recording
@@ -22,24 +23,26 @@ from .tracing import recording
 MAX_TEXT = 4096
 _SYSTEM = "postgresql"
 _FIRST_WORD = re.compile(r"[A-Za-z]+")
+# Within the first connection's questions for the server's version, which are nobody's statements.
+_initializing: ContextVar[bool] = ContextVar("initializing", default=False)
 
 
-def trace_database(engine: AsyncEngine, address: Address) -> None:
-    """Make a span of each statement of `engine`; nothing without traces.
+def trace_database(dialect: Dialect, address: Address) -> None:
+    """Make a span of each statement that `dialect` sends; nothing without traces.
 
-    It holds the text with placeholders, never the values. A listener to errors that raises must be
-    added later: SQLAlchemy asks no further one.
+    It holds the text with placeholders, never the values. SQLAlchemy has events for this, which
+    take time of every connection and statement, traced or not.
     """
     if not recording():
         return
-    spans = _Statements(address)
-    event.listen(engine.sync_engine, "before_cursor_execute", spans.begin)
-    event.listen(engine.sync_engine, "after_cursor_execute", spans.end)
-    event.listen(engine.sync_engine, "handle_error", spans.fail)
+    traced = _Statements(address)
+    for name in ("do_execute", "do_executemany", "do_execute_no_params"):
+        setattr(dialect, name, traced.around(getattr(dialect, name)))
+    _leave_out_initialization(dialect)
 
 
 class _Statements:
-    """The listeners of one engine; a span waits in SQLAlchemy's context of the execution."""
+    """Makes the spans of one engine."""
 
     def __init__(self, address: Address) -> None:
         self._tracer = trace.get_tracer(__name__)
@@ -52,12 +55,29 @@ class _Statements:
         if address.name:
             self._attributes[db_attributes.DB_NAMESPACE] = address.name
 
-    def begin(
-        self, _conn: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
-    ) -> None:
+    def around(self, send: Callable[..., None]) -> Callable[..., None]:
+        """Return `send`, whose second argument is a statement, with a span around it."""
+
+        def sends(cursor: DBAPICursor, statement: str, *rest: Any, **context: Any) -> None:
+            # A request's own span knows that it is not recorded; the SDK takes 20 us to say so.
+            if _initializing.get() or not getattr(trace.get_current_span(), "recorded", True):
+                send(cursor, statement, *rest, **context)
+                return
+            span = self._begin(statement)
+            try:
+                send(cursor, statement, *rest, **context)
+            except BaseException as error:
+                _fail(span, error)
+                raise
+            finally:
+                span.end()
+
+        return sends
+
+    def _begin(self, statement: str) -> Span:
         word = _FIRST_WORD.match(statement.lstrip())
         operation = word[0].upper() if word else _SYSTEM
-        context.span = self._tracer.start_span(
+        return self._tracer.start_span(
             f"{operation} {self._namespace}".rstrip(),
             kind=SpanKind.CLIENT,
             attributes={
@@ -67,19 +87,23 @@ class _Statements:
             },
         )
 
-    def end(
-        self, _conn: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool
-    ) -> None:
-        context.span.end()
 
-    def fail(self, failure: ExceptionContext) -> None:
-        span = getattr(failure.execution_context, "span", None)
-        if span is None:
-            return
-        error = failure.original_exception
-        state = getattr(error, "sqlstate", None)
-        if state:
-            span.set_attribute(db_attributes.DB_RESPONSE_STATUS_CODE, state)
-        span.set_attribute(error_attributes.ERROR_TYPE, state or type(error).__qualname__)
-        span.set_status(StatusCode.ERROR)
-        span.end()
+def _leave_out_initialization(dialect: Dialect) -> None:
+    initializes = dialect.initialize
+
+    def initialize(connection: Connection) -> None:
+        token = _initializing.set(True)
+        try:
+            initializes(connection)
+        finally:
+            _initializing.reset(token)
+
+    dialect.initialize = initialize  # type: ignore[method-assign]
+
+
+def _fail(span: Span, error: BaseException) -> None:
+    state = getattr(error, "sqlstate", None)
+    if state:
+        span.set_attribute(db_attributes.DB_RESPONSE_STATUS_CODE, state)
+    span.set_attribute(error_attributes.ERROR_TYPE, state or type(error).__qualname__)
+    span.set_status(StatusCode.ERROR)

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 import structlog
 
 from .meters import Counter, Gauge
+from .served import outliving
 
 P = ParamSpec("P")
 log = structlog.get_logger()
@@ -42,7 +43,7 @@ class Tasks:
         name = function.__qualname__
         if self._closed:
             raise RuntimeError(f"task {name} came after the service closed its tasks")
-        task = asyncio.create_task(function(*args, **kwargs), name=name)
+        task = asyncio.create_task(function(*args, **kwargs), name=name, context=outliving())
         self._running.add(task)
         task.add_done_callback(self._finished)
         RUNNING.inc()

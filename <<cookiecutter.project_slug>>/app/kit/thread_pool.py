@@ -2,15 +2,18 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple, Unpack
+from weakref import WeakSet
 
 import anyio.to_thread
 import structlog
 from anyio import CapacityLimiter
 
 from .errors import Overloaded
+from .gate import Gate, Places
 from .meters import Gauge, Histogram
 
 T = TypeVar("T")
@@ -72,7 +75,9 @@ class ThreadPools:
         """Keep `threads` for calls of one purpose, so that slow ones do not hold up all others."""
         if purpose in self._limiters:
             raise ValueError(f"threads for {purpose} are declared twice")
-        self._limiters[purpose] = CapacityLimiter(threads)
+        limiter = CapacityLimiter(threads)
+        limiter.__class__ = _measuring(type(limiter), purpose, clock=self._clock)
+        self._limiters[purpose] = limiter
 
     async def run(self, call: Callable[[Unpack[Ts]], T], *args: *Ts, purpose: str = DEFAULT) -> T:
         """Return `call(*args)` from a thread that sees the caller's context variables.
@@ -81,7 +86,7 @@ class ThreadPools:
         cancelled: when its caller is, it goes on and holds its thread until it returns.
         """
         limiter, ticket = self._limiters[purpose], object()
-        await self._acquire(limiter, ticket, purpose)
+        await self._acquire(limiter, ticket)
         task = asyncio.create_task(self._call(call, args))
         self._calls.add(task)
         task.add_done_callback(lambda _: limiter.release_on_behalf_of(ticket))
@@ -107,15 +112,12 @@ class ThreadPools:
             TOTAL.labels(purpose).set(found.total_tokens)
             WAITING.labels(purpose).set(found.tasks_waiting)
 
-    async def _acquire(self, limiter: CapacityLimiter, ticket: object, purpose: str) -> None:
-        started = self._clock()
+    async def _acquire(self, limiter: CapacityLimiter, ticket: object) -> None:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await limiter.acquire_on_behalf_of(ticket)
         except TimeoutError:
             raise ThreadPoolFull from None
-        finally:
-            QUEUE_SECONDS.labels(purpose).observe(self._clock() - started)
 
     async def _call(self, call: Callable[..., T], args: tuple[Any, ...]) -> T:
         return await anyio.to_thread.run_sync(call, *args, limiter=self._unlimited)
@@ -127,24 +129,76 @@ def measured(
 ) -> Iterator[None]:
     """Measure how long each task waits for a token of `limiter`, whoever made it.
 
-    That of plain `def` routes is anyio's own and its instances take no attribute, so for this
-    time it is of a subclass.
+    One that would wait for too long gets `ThreadPoolFull` at once. The limiter of plain `def`
+    routes is anyio's own and its instances take no attribute, so for this time it is of a subclass.
     """
     plain = type(limiter)
-    seconds = QUEUE_SECONDS.labels(DEFAULT)
-
-    async def acquire(self: CapacityLimiter) -> None:
-        started = clock()
-        try:
-            await plain.acquire(self)
-        finally:
-            seconds.observe(clock() - started)
-
-    limiter.__class__ = type("MeasuredLimiter", (plain,), {"__slots__": (), "acquire": acquire})
+    limiter.__class__ = _measuring(plain, DEFAULT, clock=clock)
     try:
         yield
     finally:
         limiter.__class__ = plain
+
+
+def _measuring(
+    plain: type[CapacityLimiter], purpose: str, *, clock: Callable[[], float]
+) -> type[CapacityLimiter]:
+    """Return the class of one limiter, which measures and refuses."""
+    seconds = QUEUE_SECONDS.labels(purpose)
+    limiter: CapacityLimiter | None = None
+    waiting = 0
+    # Requests that had a thread already: FastAPI takes another for their answer.
+    known: WeakSet[Any] = WeakSet()
+
+    def places() -> Places:
+        free = limiter is None or limiter.available_tokens > 0
+        return Places(free, 1 if limiter is None else int(limiter.total_tokens), waiting)
+
+    gate = Gate("threads" if purpose == DEFAULT else f"threads:{purpose}", places, clock=clock)
+
+    # What `acquire` and `async with` come to.
+    async def acquire_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
+        nonlocal limiter, waiting
+        limiter = self
+        again = isinstance(borrower, asyncio.Task) and borrower in known
+        if not again and gate.refuses():
+            raise ThreadPoolFull
+        started, queues = clock(), not places().free
+        waiting += queues
+        if again and queues:
+            asyncio.get_running_loop().call_soon(_put_first, self, borrower)
+        try:
+            await plain.acquire_on_behalf_of(self, borrower)
+        finally:
+            waiting -= queues
+            seconds.observe(clock() - started)
+        gate.took(self.borrowed_tokens)
+        if isinstance(borrower, asyncio.Task):
+            known.add(borrower)
+
+    def release_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
+        plain.release_on_behalf_of(self, borrower)
+        gate.gave(self.borrowed_tokens)
+
+    return type(
+        "MeasuredLimiter",
+        (plain,),
+        {
+            "__slots__": (),
+            "acquire_on_behalf_of": acquire_on_behalf_of,
+            "release_on_behalf_of": release_on_behalf_of,
+        },
+    )
+
+
+def _put_first(limiter: CapacityLimiter, borrower: object) -> None:
+    """Have who waits get the next thread: the work that was done for it would be lost.
+
+    anyio has no public way; where its queue is another, it waits like all others.
+    """
+    queue = getattr(limiter, "_wait_queue", None)
+    if isinstance(queue, OrderedDict) and borrower in queue:
+        queue.move_to_end(borrower, last=False)
 
 
 def _log_late_error(call: asyncio.Task[Any]) -> None:

@@ -38,7 +38,8 @@ def refuse_more_threads_than_pool(
 
 def uses_session(dependant: Dependant) -> bool:
     """Tell whether a route borrows a session for the time of its function."""
-    return not {get_session, get_read_session}.isdisjoint(_calls(dependant))
+    borrowed = {get_session, get_read_session}
+    return not borrowed.isdisjoint(_calls(dependant))
 
 
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:

@@ -24,6 +24,8 @@ from .trace_context import TRACE_CONTEXT
 if TYPE_CHECKING:
     import httpx
 
+    from .request_spans import RequestSpans
+
 log = structlog.get_logger()
 SPANS = Counter("otel_spans", "Spans by what became of them at the exporter.", ["outcome"])
 _PROTOCOL = "http/protobuf"
@@ -114,15 +116,26 @@ class TracingSettings(Group):
         return self.exporter_otlp_traces_protocol or self.exporter_otlp_protocol
 
 
-def telemetry(settings: TracingSettings, *, untraced: Collection[str]) -> TelemetryConfig:
-    """Configure FastAPI's own spans: one for each request and WebSocket, none for some paths."""
+class Traces:
+    """What makes the spans of requests, while traces are open."""
+
+    spans: "RequestSpans | None" = None
+
+
+def telemetry(
+    settings: TracingSettings, *, untraced: Collection[str], fast: bool
+) -> TelemetryConfig:
+    """Configure FastAPI's own spans: one for each request and WebSocket, none for some paths.
+
+    On the short way (`fast`) `observe` makes these spans, and FastAPI none.
+    """
 
     def is_untraced(scope: Scope) -> bool:
         path: str = scope["path"]
         return path.removeprefix(scope.get("root_path", "")) in untraced
 
     return {
-        "tracing": settings.enabled,
+        "tracing": settings.enabled and not fast,
         "metrics": False,
         "logs": False,
         "operation_spans": False,
@@ -133,18 +146,25 @@ def telemetry(settings: TracingSettings, *, untraced: Collection[str]) -> Teleme
 
 @asynccontextmanager
 async def open_tracing(
-    settings: TracingSettings, *, service: Mapping[str, str], flush_seconds: float
+    settings: TracingSettings,
+    *,
+    service: Mapping[str, str],
+    flush_seconds: float,
+    traces: Traces | None = None,
+    untraced: Collection[str] = (),
 ) -> AsyncIterator[None]:
     """Record and send spans until the block ends, then give `flush_seconds` to what is queued.
 
     `service` describes this service in OpenTelemetry's names, and the environment may say
     otherwise. Only one app of a process has traces. What is wrong with the SDK is logged and ends
-    no worker.
+    no worker. `traces` get what makes the spans of requests to all but the `untraced` paths.
     """
     if not settings.enabled:
         yield
         return
-    from .span_export import SpanExport, rare_lines  # noqa: PLC0415 (without traces never imported)
+    # Without traces never imported.
+    from .span_bytes import install  # noqa: PLC0415
+    from .span_export import SpanExport, rare_lines  # noqa: PLC0415
 
     with rare_lines():
         try:
@@ -155,9 +175,14 @@ async def open_tracing(
             return
         _follow_standards()
         trace.set_tracer_provider(export.provider)
+        if traces is not None:
+            install()
+            traces.spans = export.request_spans(untraced=untraced)
         try:
             yield
         finally:
+            if traces is not None:
+                traces.spans = None
             await export.close(seconds=flush_seconds)
 
 

@@ -21,7 +21,7 @@ from pydantic_settings import SettingsConfigDict
 
 from .environment import Group
 from .meters import Counter
-from .observe import route_template
+from .routes import UNMATCHED, route_template
 
 log = structlog.get_logger()
 
@@ -100,7 +100,10 @@ class Watchdog:
     def _report(self, late: float) -> None:
         STALLS.inc()
         place = self._look()
-        found = {} if place is None else {"line": place.line, "stack": place.stack, **place.request}
+        found: dict[str, Any] = {}
+        if place is not None:
+            # Not `stack`, which structlog takes for a text of its own.
+            found = {"line": place.line, "frames": place.stack, **place.request}
         log.warning("event loop stands still", seconds=round(late, 3), **found)
 
 
@@ -169,5 +172,8 @@ def _request(frames: list[FrameType]) -> dict[str, Any]:
     for frame in frames:
         scope = frame.f_locals.get("scope")
         if isinstance(scope, dict) and "request_id" in scope:
-            return {"request_id": scope["request_id"], "route": route_template(scope)}
+            return {
+                "request_id": scope["request_id"],
+                "route": route_template(scope) or UNMATCHED,
+            }
     return {}

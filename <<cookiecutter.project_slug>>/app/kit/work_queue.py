@@ -5,16 +5,17 @@ killed pod loses what it had not finished. Work that must survive belongs in a t
 """
 
 import asyncio
-import contextvars
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Generic, NamedTuple, TypeVar
 
 import structlog
 
 from .errors import Overloaded, Unavailable
 from .meters import Counter, Gauge, Histogram
+from .served import outliving
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -81,7 +82,7 @@ class WorkQueue(Generic[T]):
         if not self._open:
             self._count("refused")
             raise QueueClosed(f"The queue {self.name} takes no work now; try again soon.")
-        entry = _Entry(item, self._clock(), contextvars.copy_context())
+        entry = _Entry(item, self._clock(), outliving())
         try:
             self._queue.put_nowait(entry)
         except asyncio.QueueFull:
@@ -194,4 +195,4 @@ class WorkQueue(Generic[T]):
 class _Entry(NamedTuple, Generic[T]):
     item: T
     since: float
-    context: contextvars.Context
+    context: Context

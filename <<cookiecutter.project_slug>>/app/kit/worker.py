@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import structlog
 from fastapi import FastAPI
@@ -20,12 +20,16 @@ from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from . import logs
+from . import entrance, logs
+from .acceptor import Acceptor
 from .capacity import ShutdownPlan
 from .drain import Drain
+from .http_protocol import BoundedProtocol
+from .processes import take_endings
 from .recycling import Recycling
 
 log = structlog.get_logger()
+_TICKS_A_SECOND = 10
 # Between two signs of life; a blocked loop is noticed at most this much early.
 _HEARTBEAT_SECONDS = 0.5
 # A quick stop (Ctrl-C) gives requests this long.
@@ -58,11 +62,12 @@ class DrainingServer(Server):
         orphaned: Callable[[], bool],
         ready: Callable[[], None],
         start_seconds: float,
+        busy: Callable[[], bool],
     ) -> None:
         super().__init__(config)
         self._drain, self._plan = drain, plan
         self._recycling, self._orphaned, self._ready = recycling, orphaned, ready
-        self._start_seconds = start_seconds
+        self._start_seconds, self._busy = start_seconds, busy
         self._leave_at: float | None = None
         self._closed = False
 
@@ -70,12 +75,24 @@ class DrainingServer(Server):
         """Start the lifespan and the sockets, then say so; exit when that takes too long."""
         try:
             async with asyncio.timeout(self._start_seconds):
-                await super().startup(sockets)
+                await super().startup([])
         except TimeoutError:
             log.error("start-up took too long", seconds=self._start_seconds)  # noqa: TRY400 (the next line has the stack)
             await _cancel_lifespan()
             sys.exit(STARTUP_FAILURE)
+        for listening in sockets or []:
+            acceptor = Acceptor(listening, self._protocol, busy=self._busy, tls=self.config.ssl)
+            self.servers.append(cast("asyncio.Server", acceptor))
         self._ready()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection, made as uvicorn makes it."""
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        return protocol
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to leave; a second SIGTERM changes nothing, SIGINT and SIGQUIT cut it short.
@@ -108,10 +125,17 @@ class DrainingServer(Server):
             return True
         if not self._closed:
             self._look_around()
+        if counter % _TICKS_A_SECOND == 0:
+            self._end_slow_heads()
         if self._leave_at is None:
             return False
         gone = self._closed and not self.server_state.connections
         return gone or time.monotonic() >= self._leave_at
+
+    def _end_slow_heads(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.end_if_slow()
 
     def _look_around(self) -> None:
         if self._orphaned():
@@ -151,6 +175,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
     def init_signals(self) -> None:
         """Have SIGABRT, gunicorn's answer to a loop that stands still, write every stack."""
         super().init_signals()
+        take_endings()
         faulthandler.enable(file=self.stacks, all_threads=True)
 
     def run(self) -> None:
@@ -174,6 +199,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
         settings = app.state.settings.server
         plan: ShutdownPlan = settings.shutdown
         self.config.app = app
+        self.config.http = entrance.http_of(app, settings)
         self.config.timeout_graceful_shutdown = plan.requests
         self.config.root_path = settings.root_path
         self.config.ws_max_size = settings.max_body_bytes
@@ -185,6 +211,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
             orphaned=lambda: os.getppid() != self.ppid,
             ready=self._ready,
             start_seconds=settings.startup_seconds + _START_GRACE_SECONDS,
+            busy=lambda: app.state.admission.pressed,
         )
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None

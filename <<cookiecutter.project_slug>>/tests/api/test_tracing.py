@@ -1,6 +1,7 @@
 """What a collector receives of requests; neither it nor a client can do harm by it."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import httpx
 import pytest
@@ -27,11 +28,15 @@ from tests.support.lines import heard_lines
 from tests.support.tracing import untouched_tracing
 
 router = APIRouter(prefix="/traced")
-tracer = trace.get_tracer(__name__)
+
+
+def span(name: str) -> AbstractContextManager[trace.Span]:
+    # Not kept: what it returns stays with the first provider of the process.
+    return trace.get_tracer(__name__).start_as_current_span(name)
 
 
 def step(name: str) -> None:
-    with tracer.start_as_current_span(name):
+    with span(name):
         pass
 
 
@@ -88,8 +93,8 @@ class Traced:
         provider.force_flush()
 
 
-@pytest.fixture(scope="module")
-def _service(migrated_url: str) -> Iterator[Traced]:
+@pytest.fixture(scope="module", params=[True, False], ids=["short way", "by FastAPI"])
+def _service(migrated_url: str, request: pytest.FixtureRequest) -> Iterator[Traced]:
     with (
         pytest.MonkeyPatch.context() as environment,
         open_collector() as collector,
@@ -100,7 +105,7 @@ def _service(migrated_url: str) -> Iterator[Traced]:
         environment.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
         app = create_app(
             Settings(
-                server=ServerSettings(metrics_port=0),
+                server=ServerSettings(metrics_port=0, observe_fast=request.param),
                 database=DatabaseSettings(url=SecretStr(migrated_url)),
                 tracing=TracingSettings(bsp_schedule_delay=60_000),
             )
@@ -311,7 +316,7 @@ async def test_a_call_to_another_service_is_a_span_and_takes_the_trace_along(
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(upstream)) as client:
         trace_client(client)
-        with tracer.start_as_current_span("request") as request:
+        with span("request") as request:
             await client.get("http://prices.example/api/v1/prices?game=7")
     call, parent = traced.received()
     assert [header.rpartition("-")[0] for header in arrived] == [

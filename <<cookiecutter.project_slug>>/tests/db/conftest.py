@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from app.kit import pool
 from app.kit.database import Database, DatabaseSettings
 from app.kit.server import ServerSettings
 from app.main import create_app
@@ -40,6 +41,12 @@ async def execute(url: str, statements: str) -> None:
 @pytest.fixture
 def notes_settings(notes_url: str) -> DatabaseSettings:
     return DatabaseSettings(url=SecretStr(notes_url), pool_size=2, pool_timeout_seconds=0.2)
+
+
+@pytest.fixture
+def idle_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every connection of a pool that comes back count as idle for long."""
+    monkeypatch.setattr(pool, "TRUST_SECONDS", 0)
 
 
 @pytest.fixture

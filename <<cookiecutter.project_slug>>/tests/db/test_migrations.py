@@ -98,6 +98,26 @@ def test_a_lock_that_never_comes_free_is_given_up(
     assert tables(settings) == set()
 
 
+def test_a_table_in_use_is_given_up_before_requests_queue_behind_it(
+    folder: Path, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "TABLE_LOCK_SECONDS", 0.05)
+    migrations.upgrade(settings)
+    revisions.add(folder, "a3", "a2", 'op.execute("ALTER TABLE ta1 ADD COLUMN note text")')
+
+    async def meanwhile() -> None:
+        connection = await asyncpg.connect(**settings.connect_arguments)
+        async with connection.transaction():
+            await connection.execute("SELECT * FROM ta1")
+            with pytest.raises(MigrationError, match=r"in use for 0.05 s.*ALTER TABLE ta1"):
+                await asyncio.to_thread(migrations.upgrade, settings)
+        await connection.close()
+
+    asyncio.run(meanwhile())
+    migrations.upgrade(settings)
+    assert migrations.current(settings) == "a3"
+
+
 def test_the_known_revisions_are_alembics(folder: Path) -> None:
     assert known_versions(folder) == Versions(frozenset({"a2"}), frozenset({"a1", "a2"}))
 

@@ -54,6 +54,7 @@ async def test_a_database_that_refuses_connections_is_a_problem(
         assert str(proxy.port) not in answer.text
 
 
+@pytest.mark.usefixtures("idle_for_long")
 async def test_a_connection_reset_while_it_is_idle_is_replaced_unseen(
     api: httpx2.AsyncClient, proxy: Proxy, database: Database
 ) -> None:
@@ -61,6 +62,28 @@ async def test_a_connection_reset_while_it_is_idle_is_replaced_unseen(
     proxy.reset()
     assert (await api.post("/notes/b")).status_code == 201
     assert database.connections_in_use == 0
+
+
+@pytest.mark.usefixtures("idle_for_long")
+async def test_a_connection_that_does_not_answer_its_ping_is_a_problem_and_no_bug(
+    proxy: Proxy,
+) -> None:
+    settings = DatabaseSettings(
+        url=SecretStr(proxy.url), pool_size=1, pool_timeout_seconds=0.4, statement_timeout_ms=50
+    )
+
+    async def ask(database: Database) -> object:
+        async with database.connected() as rows:
+            return await rows.scalar(text("SELECT 1"))
+
+    async with open_database(settings) as database:
+        assert await ask(database) == 1
+        proxy.swallow = True
+        with pytest.raises(DatabaseUnavailable):
+            await ask(database)
+        proxy.swallow = False
+        assert await ask(database) == 1
+        assert database.connections_in_use == 0
 
 
 async def test_a_connection_reset_in_the_middle_of_a_query_is_a_problem(
@@ -88,7 +111,7 @@ async def test_a_connection_lost_at_any_moment_is_a_problem_and_never_a_bug(
 ) -> None:
     proxy.budget = budget
     assert (await api.post("/notes/a")).status_code in {503, 201}
-    proxy.budget = None
+    proxy.mend()
     assert (await api.post("/notes/b")).status_code == 201
     assert database.connections_in_use == 0
 
@@ -195,6 +218,16 @@ async def test_an_older_schema_is_not_ready_until_it_is_migrated(
         assert answer.headers["retry-after"] == "1"
 
 
+@pytest.fixture
+def unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker does not look at the database before it is asked."""
+
+    async def settle(_readiness: Readiness) -> None: ...
+
+    monkeypatch.setattr(Readiness, "settle", settle)
+
+
+@pytest.mark.usefixtures("unsettled")
 async def test_liveness_and_start_ask_nothing_of_the_database(
     api: httpx2.AsyncClient, proxy: Proxy
 ) -> None:

@@ -57,7 +57,14 @@ def bouncer_url(bouncer_port: int, notes_url: str) -> str:
 
 
 async def run_many(database: Database) -> None:
+    # As many at once as the pool has connections: more of them would be refused.
+    turn = asyncio.Semaphore(10)
+
     async def once(number: int) -> None:
+        async with turn:
+            await use(number)
+
+    async def use(number: int) -> None:
         async with database.transaction() as session:
             name = {"name": str(number)}
             await session.execute(text("INSERT INTO notes VALUES (:name)"), name)

@@ -145,6 +145,7 @@ async def test_a_statement_over_its_time_is_a_problem_and_the_connection_goes_on
     assert database.connections_in_use == 0
 
 
+@pytest.mark.usefixtures("idle_for_long")
 async def test_a_connection_ended_by_the_server_is_replaced(
     api: httpx2.AsyncClient, database: Database, look: Look
 ) -> None:

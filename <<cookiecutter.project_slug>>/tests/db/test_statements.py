@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.kit.database import Database, DatabaseSettings, StatementTimeout, open_database
+from app.kit.request_spans import Placeholder
 from app.kit.statements import MAX_TEXT
 from tests.support.tracing import recorded_spans
 
@@ -30,9 +32,6 @@ async def database(
 ) -> AsyncIterator[Database]:
     settings = database_settings.model_copy(update={"statement_timeout_ms": 100})
     async with open_database(settings) as opened:
-        async with opened.reading() as session:
-            await session.execute(text("SELECT 'the first connection asks for the version'"))
-        spans.clear()
         yield opened
 
 
@@ -69,6 +68,19 @@ async def test_a_statement_is_a_child_of_the_request_in_the_names_of_today(
         "server.port": address.port,
     }
     assert statement.status.is_unset
+
+
+async def test_a_statement_of_a_request_that_is_not_recorded_asks_nobody_for_a_span(
+    database: Database, spans: InMemorySpanExporter
+) -> None:
+    request = Placeholder((f"{1:032x}", f"{1:016x}"), Context(), None)
+    try:
+        await ask(database, "SELECT 1")
+    finally:
+        request.close({})
+    assert not spans.get_finished_spans()
+    await ask(database, "SELECT 1")
+    assert only(spans).name == "SELECT migrated"
 
 
 async def test_an_error_is_named_and_its_message_which_may_quote_a_value_is_not(
@@ -150,8 +162,6 @@ async def test_many_rows_at_once_and_a_stream_are_a_span_each(
     assert names == ["CREATE", "INSERT", "SELECT"]
 
 
-async def test_without_traces_an_engine_has_no_listener(
-    database_settings: DatabaseSettings,
-) -> None:
+async def test_without_traces_nothing_is_between(database_settings: DatabaseSettings) -> None:
     async with open_database(database_settings) as opened:
-        assert not list(opened.engine.sync_engine.dispatch.before_cursor_execute)
+        assert "do_execute" not in vars(opened.engine.dialect)

@@ -20,7 +20,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}{parts.path}?sslmode=disable"
         self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Bytes from the server that pass before every connection is reset, or silent; None: all.
         self.budget: int | None = None
         self.falls_silent = False
@@ -56,6 +56,23 @@ class Proxy:
                 end.shutdown(socket.SHUT_RD)
             end.close()
 
+    def mend(self) -> None:
+        """Let everything pass; what is open after this call is not reset for what was before."""
+        with self._lock:
+            self.budget = None
+
+    def _passed_in_part(self, sink: socket.socket, data: bytes) -> bool:
+        """Pass what the budget allows and run out with its last byte; without one do nothing."""
+        with self._lock:
+            if self.budget is None:
+                return False
+            part = data[: self.budget]
+            self.budget -= len(part)
+            sink.sendall(part)
+            if self.budget == 0:
+                self._run_out()
+            return True
+
     def _run_out(self) -> None:
         if self.falls_silent:
             self.swallow = True
@@ -82,12 +99,8 @@ class Proxy:
             while data := source.recv(65536):
                 if self.swallow:
                     continue
-                if from_server and self.budget is not None:
-                    data = data[: self.budget]
-                    self.budget -= len(data)
-                sink.sendall(data)
-                if from_server and self.budget == 0:
-                    self._run_out()
+                if not from_server or not self._passed_in_part(sink, data):
+                    sink.sendall(data)
         except OSError:
             pass
         finally:

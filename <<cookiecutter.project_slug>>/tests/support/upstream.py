@@ -7,6 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+SLOW_SECONDS = 0.2
 KIB = b"x" * 1024
 
 
@@ -59,6 +60,7 @@ class Upstream:
             # Until the client leaves.
             await reader.readexactly(1)
         answers: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {
+            "/slow": self._slow,
             "/reset": self._reset,
             "/half": self._half,
             "/garbage": self._garbage,
@@ -77,6 +79,10 @@ class Upstream:
             await writer.drain()
 
         return answer
+
+    async def _slow(self, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(SLOW_SECONDS)
+        await self._plain("/slow")(writer)
 
     async def _reset(self, writer: asyncio.StreamWriter) -> None:
         # Lingering for no time sends a reset.

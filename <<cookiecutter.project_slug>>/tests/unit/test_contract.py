@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.test_faults import FAULTS
+
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"\| (?P<promise>.+?) \| (?P<test>.*?) \|")
 TEST = re.compile(r"`(?P<file>tests/[\w/]+\.py)::(?P<name>test_\w+)`")
@@ -55,3 +57,9 @@ def test_a_promise_without_a_test_is_found(tmp_path: Path, test: str) -> None:
     page = "| promise | test |\n|---|---|\n| Kept. | `tests/unit/test_x.py::test_x` |\n"
     (tmp_path / "docs/contract.md").write_text(f"{page}| Broken. | {test} |\n")
     assert missing(tmp_path) == ["Broken."]
+
+
+def test_the_page_says_of_every_fault_what_clients_see() -> None:
+    page = (ROOT / "docs/how-it-works.md").read_text(encoding="utf-8")
+    for name, fault in FAULTS.items():
+        assert f"| {name} | {fault.goal} |" in page

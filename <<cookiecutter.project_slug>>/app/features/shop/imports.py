@@ -8,12 +8,13 @@ from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+import stamina
 import structlog
 from pydantic import ValidationError
 
 from app.features.shop import queries
 from app.features.shop.schemas import GameIn, ImportReport
-from app.kit.database import Database
+from app.kit.database import Database, DatabaseUnavailable
 from app.kit.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ COLUMNS = ("name", "price", "in_stock")
 MAX_ROWS = 10_000
 MAX_ERRORS = 100
 ROWS_PER_TRANSACTION = 500
+# Longer than a database takes to restart or to fail over.
+PATIENCE_SECONDS = 120.0
+# Between tries: until one succeeds, the queue may be full for others.
+LONGEST_PAUSE_SECONDS = 0.25
 # Threads of their own: files that are parsed keep no plain `def` route waiting.
 THREADS = "imports"
 
@@ -80,11 +85,20 @@ async def store(database: Database, games: Sequence[GameIn]) -> None:
     """Store games in short transactions, so that no import holds the table for long.
 
     One that is there by name gets the new price and stock: to send a file again does no harm.
+    So each is tried again while the database is away, for `PATIENCE_SECONDS`.
     """
     rest = iter(games)
     while chunk := list(islice(rest, ROWS_PER_TRANSACTION)):
-        async with database.transaction() as session:
-            await queries.store(session, chunk)
+        async for attempt in stamina.retry_context(
+            on=DatabaseUnavailable,
+            attempts=None,
+            timeout=PATIENCE_SECONDS,
+            wait_max=LONGEST_PAUSE_SECONDS,
+            wait_jitter=LONGEST_PAUSE_SECONDS,
+        ):
+            with attempt:
+                async with database.transaction() as session:
+                    await queries.store(session, chunk)
     log.info("games imported", games=len(games))
 
 

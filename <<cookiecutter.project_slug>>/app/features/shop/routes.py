@@ -41,7 +41,7 @@ TAGS = {
         "The catalogue.\n\n"
         "Tills ask for prices over a WebSocket at `/api/v1/games/till`: each message "
         '`{"id": 1}` is answered with `{"id": 1, "price": "49.90", "in_stock": true}`, a wrong one '
-        'with `{"error": "..."}`.'
+        'with `{"error": "..."}`. After 1012 (service restart) a till connects again.'
     )
 }
 router = APIRouter(prefix="/games", tags=["games"])
@@ -79,10 +79,11 @@ ADVISED = answer(
 
 
 @router.get("")
-async def list_games(session: ReadSessionDep, after: After = 0, limit: Limit = 50) -> GamePage:
+async def list_games(resources: ResourcesDep, after: After = 0, limit: Limit = 50) -> GamePage:
     """List games in the order of their ids."""
-    # One more than asked for tells whether there is a next page.
-    found = await queries.page(session, after=after, limit=limit + 1)
+    async with resources.database.connected() as rows:
+        # One more than asked for tells whether there is a next page.
+        found = await queries.page(rows, after=after, limit=limit + 1)
     games = [GameOut.model_validate(game) for game in found[:limit]]
     return GamePage(games=games, next=games[-1].id if len(found) > limit else None)
 
@@ -147,8 +148,8 @@ async def start_import(
     """Take a CSV file; its games are stored soon after and appear in the list at `Location`.
 
     A game that is there by name gets the new price and stock; rows with errors are left out.
-    A file that is taken is stored at most once: it is lost when the service is killed or its
-    database fails before that, and to send it again does no harm.
+    A file that is taken waits for a database that is away, two minutes at most. It is lost when
+    the service is killed before that; to send it again does no harm.
     """
     catalogue = await resources.offload.blocking(
         lambda: imports.read_some(file.file.read()), purpose=imports.THREADS

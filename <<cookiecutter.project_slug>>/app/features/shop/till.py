@@ -6,12 +6,14 @@ from pydantic import ValidationError
 from app.features.shop import stock as stocks
 from app.features.shop.schemas import Scan, ScanError, Stock
 from app.kit.batcher import Batcher
+from app.kit.drain import hang_up_if_leaving
 from app.kit.errors import ServiceError
 
 
 async def serve(socket: WebSocket, stock: Batcher[int, Stock]) -> None:
     """Answer every scan until the till hangs up; a bad one gets an error, not a hang-up.
 
+    A worker that leaves hangs up after its next answer, with 1012: come back, another one serves.
     Nothing is kept between scans, no connection either, so any worker can serve any till.
     """
     await socket.accept()
@@ -23,6 +25,8 @@ async def serve(socket: WebSocket, stock: Batcher[int, Stock]) -> None:
             scanned = message.get("text") or message.get("bytes") or ""
             answer = await look_up(stock, scanned)
             await socket.send_text(answer.model_dump_json())
+            if await hang_up_if_leaving(socket):
+                return
     except WebSocketDisconnect:
         return
 

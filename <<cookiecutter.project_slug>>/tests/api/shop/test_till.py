@@ -1,6 +1,7 @@
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from app.kit.database import Database
 
@@ -61,3 +62,15 @@ def test_a_till_holds_no_connection_between_scans(
         till.send_json({"id": game_id})
         till.receive_json()
         assert database.connections_in_use == 0
+
+
+def test_a_worker_that_leaves_hangs_up_after_its_next_answer(
+    app: FastAPI, client: TestClient, game_id: int
+) -> None:
+    with client.websocket_connect(TILL) as till:
+        app.state.drain.begin()
+        till.send_json({"id": game_id})
+        assert till.receive_json()["id"] == game_id
+        with pytest.raises(WebSocketDisconnect) as end:
+            till.receive_json()
+    assert end.value.code == 1012

@@ -138,7 +138,7 @@ async def test_a_reader_that_stalls_keeps_the_call_to_the_assistant_no_longer(
 ) -> None:
     async with opened() as (app, _):
         assistant = RemoteAssistant(app.state.resources.http, f"{upstream.url}/endless")
-        told = events(assistant, GameOut.model_validate(CATAN), max_seconds=0.1)
+        told = events(assistant, GameOut.model_validate(CATAN), max_seconds=0.5)
         await anext(told)
         async with asyncio.timeout(5):
             await upstream.closed.wait()

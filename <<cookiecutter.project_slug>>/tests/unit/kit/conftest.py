@@ -1,11 +1,9 @@
 import asyncio
 import gc
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import structlog
 
 from tests.support.turns import turns
 
@@ -21,14 +19,3 @@ async def unseen() -> AsyncIterator[list[Any]]:
     await turns()
     loop.set_exception_handler(None)
     assert found == []
-
-
-@pytest.fixture
-def restored_logs() -> Iterator[None]:
-    """Undo what `logs.configure` does to the whole process."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()

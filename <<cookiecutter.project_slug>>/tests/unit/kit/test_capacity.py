@@ -47,7 +47,7 @@ def test_the_default_shutdown_fits_kubernetes_default_grace_period() -> None:
 def connections_one_by_one(release: Release) -> int:
     """Count as an operator would: walk every pod, worker and slot of a pool."""
     count = 0
-    for _pod in range(release.replicas + release.surge):
+    for _pod in range(release.replicas + release.surge + release.leaving):
         for _worker in range(release.workers):
             for _slot in range(release.pool_size + release.max_overflow):
                 count += 1
@@ -66,6 +66,7 @@ releases = st.builds(
     Release,
     replicas=st.integers(1, 8),
     surge=small,
+    leaving=small,
     workers=st.integers(1, 4),
     pool_size=st.integers(1, 8),
     max_overflow=small,

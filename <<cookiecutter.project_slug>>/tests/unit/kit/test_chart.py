@@ -44,6 +44,26 @@ def test_chart_values_say_the_same_as_a_release(
     assert release.outbound_timeout_seconds == 6
 
 
+@pytest.mark.parametrize(
+    ("strategy", "grace", "expected"),
+    [
+        ({"minReadySeconds": 15, "maxSurge": 1}, 30, 2),
+        ({"minReadySeconds": 15, "maxSurge": 1}, 31, 3),
+        ({"minReadySeconds": 15, "maxSurge": "25%", "maxUnavailable": 1}, 30, 8),
+        ({"minReadySeconds": 15, "maxSurge": 0, "maxUnavailable": "19%"}, 30, 2),
+        ({"minReadySeconds": 1, "maxSurge": 1}, 30, 10),
+        ({"minReadySeconds": 0, "maxSurge": 1}, 30, 10),
+        ({"maxSurge": 1}, 30, 0),
+    ],
+)
+def test_pods_that_leave_within_a_grace_period_are_counted(
+    strategy: dict[str, Any], grace: int, expected: int
+) -> None:
+    server = {"terminationGracePeriodSeconds": grace}
+    release = chart.release({"replicas": 10, "strategy": strategy, "server": server})
+    assert release.leaving == expected
+
+
 def test_a_percentage_of_surge_is_rounded_up() -> None:
     assert [pods_of("25%", n) for n in (1, 4, 5)] == [1, 1, 2]
 

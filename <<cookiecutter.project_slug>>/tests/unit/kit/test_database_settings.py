@@ -124,3 +124,8 @@ def test_more_threads_than_the_pool_serves_are_refused_when_they_use_the_databas
         return
     with pytest.raises(SettingsError, match=r"/api/nested/route .* lower it to 5"):
         refuse_more_threads_than_pool(app, settings, threads=threads)
+
+
+def test_a_connection_that_hangs_is_given_up_before_those_who_wait_for_it_are() -> None:
+    arguments = DatabaseSettings(pool_timeout_seconds=2).connect_arguments
+    assert arguments["timeout"] == 1.5

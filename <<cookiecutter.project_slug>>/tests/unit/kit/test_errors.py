@@ -8,7 +8,14 @@ from pydantic import BaseModel, ConfigDict
 from structlog.testing import capture_logs
 
 from app.kit import errors, openapi
-from app.kit.errors import Conflict, DeadlineExceeded, Overloaded, problem_response, title
+from app.kit.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Overloaded,
+    Unavailable,
+    problem_response,
+    title,
+)
 from app.kit.openapi import OpenAPISettings
 
 router = APIRouter()
@@ -27,6 +34,7 @@ class Taken(Conflict):
 RAISED: dict[str, Exception] = {
     "taken": Taken("There is already such a note."),
     "overloaded": Overloaded("Come back later."),
+    "unavailable": Unavailable("It is away."),
     "late": DeadlineExceeded("That took too long."),
     "teapot": HTTPException(418, "short and stout", headers={"X-Spout": "left"}),
     "unchanged": HTTPException(304, headers={"ETag": '"1"'}),
@@ -89,9 +97,16 @@ def test_an_error_is_answered_as_a_problem(
 
 def test_an_unavailable_service_says_when_to_come_back_and_logs_why(client: TestClient) -> None:
     with capture_logs() as events:
+        answer = client.get("/raise/unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert {"event": "service error", "error": "Unavailable"}.items() <= events[0].items()
+
+
+def test_one_that_is_refused_is_told_when_to_come_back_and_is_no_line(client: TestClient) -> None:
+    with capture_logs() as events:
         answer = client.get("/raise/overloaded")
     assert answer.headers["retry-after"] == "1"
-    assert {"event": "service error", "error": "Overloaded"}.items() <= events[0].items()
+    assert events == []
 
 
 def test_the_headers_of_an_http_exception_are_kept(client: TestClient) -> None:

@@ -147,3 +147,21 @@ async def test_closing_ends_an_open_question(clock: Clock) -> None:
     with pytest.raises(asyncio.CancelledError):
         await probe
     await readiness(database, clock).close()
+
+
+async def test_a_worker_that_nobody_asks_finds_out_by_itself_and_then_asks_no_more(
+    clock: Clock,
+) -> None:
+    database, pauses = FakeDatabase(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        clock.now += seconds
+        pauses.append(seconds)
+        database.found = frozenset({"3"})
+
+    ready = readiness(database, clock)
+    await ready.settle(sleep=sleep)
+    assert (database.asked, pauses) == (2, [5.0])
+    database.down = True
+    assert await ready.obstacle() is None
+    assert database.asked == 2

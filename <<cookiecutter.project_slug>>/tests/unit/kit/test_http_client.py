@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -14,10 +15,13 @@ from opentelemetry import trace
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from app.kit import served
 from app.kit.errors import DeadlineExceeded, Unavailable
+from app.kit.gate import Gate
 from app.kit.http_client import (
     HttpClient,
     HttpClientSettings,
+    UpstreamBusy,
     UpstreamTimeout,
     UpstreamUnavailable,
     open_http_client,
@@ -53,6 +57,14 @@ async def opened(**settings: Any) -> AsyncIterator[HttpClient]:
         assert connections("active") == 0
     left = other_tasks() - before
     assert [task for task in left if "open_upstream" not in repr(task)] == []
+
+
+@dataclass
+class Request:
+    """A request that must be answered in time."""
+
+    due: float | None
+    gate: Gate | None = None
 
 
 def connections(state: str) -> float | None:
@@ -153,6 +165,34 @@ async def test_the_total_deadline_ends_a_call_whatever_it_waits_for(upstream: Up
             with pytest.raises(DeadlineExceeded):
                 await client.get(f"{upstream.url}/{path}")
     await until(lambda: upstream.open == 0)
+
+
+async def test_a_call_gets_what_is_left_of_its_request_and_says_so(upstream: Upstream) -> None:
+    async with opened(total_timeout_seconds=7) as client:
+        await client.get(f"{upstream.url}/ok")
+        served.begin(Request(asyncio.get_running_loop().time() + 0.3))
+        await client.get(f"{upstream.url}/ok")
+        await client.get(f"{upstream.url}/ok", headers={"Request-Timeout": "0.001"})
+        with pytest.raises(DeadlineExceeded):
+            await client.get(f"{upstream.url}/silent")
+    told = [float(headers["request-timeout"]) for headers in upstream.headers]
+    assert told[0] == pytest.approx(7, abs=0.5)
+    assert 0 < told[1] <= 0.3
+    assert told[2] == 0.001
+
+
+async def test_a_call_that_would_wait_too_long_for_a_connection_is_refused(
+    upstream: Upstream,
+) -> None:
+    async with opened(max_connections=1, pool_timeout_seconds=30) as client:
+        await client.get(f"{upstream.url}/slow")
+        calls = [asyncio.create_task(client.get(f"{upstream.url}/slow")) for _ in range(5)]
+        with capture_logs() as events:
+            done = await asyncio.gather(*calls, return_exceptions=True)
+    busy = [answer for answer in done if isinstance(answer, UpstreamBusy)]
+    # One has the connection, one may wait for as long as it takes itself.
+    assert len(busy) == 3
+    assert events == []
 
 
 async def test_a_get_is_tried_again_after_a_reset_and_a_post_is_not(upstream: Upstream) -> None:

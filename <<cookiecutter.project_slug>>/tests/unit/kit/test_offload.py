@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pickle
 import signal
 import time
 from functools import partial
@@ -14,6 +15,8 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from app.kit import logs
+from app.kit.child import Job
+from app.kit.child_process import Child
 from app.kit.offload import OffloadSettings, open_offload
 from app.kit.process_pool import ComputationLost, ComputationTimeout
 from app.kit.trace_context import continued
@@ -117,6 +120,21 @@ async def test_a_process_that_computes_at_shutdown_is_killed_in_time() -> None:
     with pytest.raises(ComputationLost):
         await call
     assert children() == before
+
+
+async def test_who_waits_for_a_process_that_is_gone_at_once_is_told_so() -> None:
+    child = Child(pickle.dumps(None))
+    await child.begin()
+    asking = asyncio.create_task(child.run(pickle.dumps(Job(time.sleep, (60,), {}, {}))))
+    await asyncio.sleep(0.05)
+    child.kill()
+    # The event loop has no chance to see it before `ended` does.
+    while child.lives:
+        time.sleep(0.001)  # noqa: ASYNC251 (that is the point)
+    await child.ended()
+    async with asyncio.timeout(1):
+        with pytest.raises((EOFError, OSError)):
+            await asking
 
 
 async def test_signals_to_the_group_do_not_reach_a_computation() -> None:

@@ -30,6 +30,27 @@ def test_a_child_is_ended_for_certain(*, ignores_sigterm: bool) -> None:
     processes.end_child(pid, patience_seconds=0.2)
 
 
+def test_a_child_that_is_told_to_end_before_it_is_ready_ends_when_it_is() -> None:
+    swallowed: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda sig, _: swallowed.append(sig))
+    try:
+        with processes.endings_held():
+            # To this thread: another one of the tests would take what is for the process.
+            signal.raise_signal(signal.SIGTERM)
+            assert swallowed == []
+            pid = os.fork()
+            if pid == 0:
+                # With its parent's handler still, as gunicorn's workers have for a moment.
+                os.kill(os.getpid(), signal.SIGTERM)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                processes.take_endings()
+                os._exit(1)
+        assert swallowed == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM
+
+
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_a_child_of_a_dead_parent_ends_at_once(
     monkeypatch: pytest.MonkeyPatch, platform: str

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 
 import anyio
 import anyio.to_thread
@@ -91,6 +92,51 @@ async def test_a_call_that_waits_too_long_for_a_thread_is_a_503() -> None:
             await own.run(gate)
         gate.open()
     assert (caught.value.status, caught.value.retry_after_seconds) == (503, 1)
+
+
+async def test_a_call_that_would_wait_too_long_for_a_thread_is_refused_at_once() -> None:
+    limiter, gate = CapacityLimiter(1), Gate()
+    own = ThreadPools(limiter, wait_seconds=60)
+    with measured(limiter):
+        await own.run(time.sleep, 0.15)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(own.run(gate))
+            await until(lambda: gate.inside == 1)
+            waiter = group.create_task(own.run(abs, -1))
+            await until(lambda: limiter.statistics().tasks_waiting)
+            with pytest.raises(ThreadPoolFull):
+                await own.run(abs, -1)
+            with pytest.raises(ThreadPoolFull):
+                await anyio.to_thread.run_sync(abs, -1, limiter=limiter)
+            gate.open()
+        assert waiter.result() == 1
+    assert limiter.borrowed_tokens == 0
+
+
+async def test_a_request_that_had_a_thread_is_first_for_the_next_and_is_not_refused() -> None:
+    limiter, gate, order = CapacityLimiter(1), Gate(), list[str]()
+
+    async def twice() -> None:
+        await anyio.to_thread.run_sync(time.sleep, 0.15, limiter=limiter)
+        had_one.set()
+        await go_on.wait()
+        await anyio.to_thread.run_sync(order.append, "again", limiter=limiter)
+
+    had_one, go_on = asyncio.Event(), asyncio.Event()
+    with measured(limiter):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(twice())
+            await had_one.wait()
+            group.create_task(anyio.to_thread.run_sync(gate, limiter=limiter))
+            await until(lambda: gate.inside == 1)
+            group.create_task(anyio.to_thread.run_sync(order.append, "new", limiter=limiter))
+            await until(lambda: limiter.statistics().tasks_waiting == 1)
+            with pytest.raises(ThreadPoolFull):
+                await anyio.to_thread.run_sync(abs, -1, limiter=limiter)
+            go_on.set()
+            await until(lambda: limiter.statistics().tasks_waiting == 2)
+            gate.open()
+    assert order == ["again", "new"]
 
 
 async def test_a_purpose_has_threads_of_its_own() -> None:

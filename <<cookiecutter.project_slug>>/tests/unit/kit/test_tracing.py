@@ -133,10 +133,15 @@ async def test_without_an_endpoint_nothing_is_opened() -> None:
         assert not recording()
 
 
-def test_with_an_endpoint_fastapi_makes_one_span_a_request_and_configures_nothing_itself() -> None:
-    chosen = telemetry(TracingSettings(exporter_otlp_endpoint=COLLECTOR), untraced=())
-    assert {name for name, value in chosen.items() if value is True} == {"tracing"}
-    assert not telemetry(TracingSettings(), untraced=())["tracing"]
+@pytest.mark.parametrize(
+    ("endpoint", "fast", "makes"),
+    [(COLLECTOR, False, {"tracing"}), (COLLECTOR, True, set()), (None, False, set())],
+)
+def test_fastapi_makes_spans_where_there_is_an_endpoint_and_we_do_not(
+    endpoint: str | None, fast: bool, makes: set[str]
+) -> None:
+    chosen = telemetry(TracingSettings(exporter_otlp_endpoint=endpoint), untraced=(), fast=fast)
+    assert {name for name, value in chosen.items() if value is True} == makes
 
 
 WITHOUT_TRACES = """

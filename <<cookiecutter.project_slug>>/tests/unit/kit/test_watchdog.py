@@ -3,6 +3,7 @@ import threading
 from typing import Any
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -81,9 +82,17 @@ def test_a_stall_is_one_warning_with_its_line_and_one_line_when_it_is_over(
         ("event loop stands still", "warning", 0.75),
         ("event loop turns again", "info", 10.0),
     ]
-    assert (events[0]["line"], events[0]["stack"]) == (PLACE.line, PLACE.stack)
+    assert (events[0]["line"], events[0]["frames"]) == (PLACE.line, PLACE.stack)
     assert events[0]["request_id"] == "abc"
     assert stalls() - before == 1
+
+
+def test_a_stall_can_be_written_for_people_too(machine: Machine) -> None:
+    machine.turns(1)
+    with capture_logs() as events:
+        machine.blocks(1)
+    line = structlog.dev.ConsoleRenderer(colors=False)(None, "warning", dict(events[0]))
+    assert "app.py:3 in block" in line
 
 
 def test_each_stall_is_counted_also_right_after_another(machine: Machine) -> None:

@@ -1,0 +1,244 @@
+"""When a request starts: at once, a little later, or not at all because it would wait too long.
+
+A worker that takes more requests than its CPU can serve answers all of them too late. Requests
+start in batches that keep a turn of the event loop short, so that probes and what is under way are
+never late; the others wait in order. One that would wait longer than `patience` allows is refused
+when it arrives. No number is set for a route: what a request costs is measured as they run.
+"""
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .doors import Doors
+from .drain import Drain
+from .gate import PRESSED_SECONDS, REFUSED, patience
+from .meters import Counter, Gauge
+from .refusals import Refusals
+
+log = structlog.get_logger()
+
+ADMITTED = Counter("admission_admitted_total", "Requests that were let in; probes are not counted.")
+WAITING = Gauge(
+    "admission_waiting_requests",
+    "Requests that wait for their turn on the event loop.",
+    multiprocess_mode="livesum",
+)
+EXPECTED_SECONDS = Gauge(
+    "admission_expected_wait_seconds",
+    "How long a request that arrives now would wait for its turn on the event loop.",
+    multiprocess_mode="livemax",
+)
+LIMIT = "event_loop"
+# A turn that takes longer starts fewer requests the next time.
+TURN_SECONDS = 0.002
+_MOST_AT_ONCE = 512.0
+# What was learned is forgotten in so many seconds of work, and means little before there was so
+# much. A turn counts for no more than that: one that is long must not outweigh all others.
+_MEMORY_SECONDS, LEAST_SECONDS = 1.0, 0.05
+# Requests of late that would take less than this share of a core are no crowd: who waits does so
+# because others have the core, and may do so for longer.
+CROWD = 0.9
+ALONE_SECONDS = 2.0
+_WINDOW_SECONDS, _LEAST_WINDOW_SECONDS = 1.0, 0.2
+
+
+class Admission:
+    """Lets requests in, one worker's; the time of all is the CPU of one event loop.
+
+    `enter` is asked first, `wait` when it says no. Both take microseconds, and while nobody waits
+    nothing else runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        away: Callable[[], float] | None = None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
+        self.clock, self._away = clock, away or Away()
+        self._soon = soon or _on_this_loop
+        self._waiting: deque[Callable[[], None]] = deque()
+        # Requests that may start in a turn, have started in this one, and when it began.
+        self._batch, self._started, self._began = 1.0, 0, 0.0
+        # How long others had had the core by then.
+        self._gone = 0.0
+        self._refused_at = float("-inf")
+        # When the time began in which requests are counted, how many there had been by then, and
+        # how many a second came in the time before.
+        self._window, self._window_total, self._rate = 0.0, 0, 0.0
+        # Whether somebody waited when this turn began: only then is all of its time work.
+        self._all_work = False
+        # Work of late and the requests that were started in that time: a request costs, all of its
+        # turns together, the one divided by the other.
+        self._seconds, self._requests = 0.0, 0.0
+        self._cost = 0.0
+        self._refused_total = REFUSED.labels(LIMIT)
+        self.admitted = self.refused = 0
+        self._told_admitted = self._told_refused = 0
+
+    @property
+    def pressed(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return bool(self._waiting)
+
+    @property
+    def expected_wait_seconds(self) -> float:
+        """How long one that arrives now would wait, on a core that nobody else is on."""
+        return len(self._waiting) * self._cost
+
+    def enter(self) -> bool:
+        """Let a request start now, or return false: then it may `wait`."""
+        if self._waiting or self._started >= self._batch:
+            return False
+        if not self._started:
+            self._began = self.clock()
+            # It starts after this call, and the turn ends after it.
+            self._soon(self._end_soon)
+        self._started += 1
+        self.admitted += 1
+        return True
+
+    def wait(self, start: Callable[[], None]) -> bool:
+        """Have `start` called when it is its turn, or return false: it would take too long."""
+        now = self.clock()
+        longest = patience(pressed=now - self._refused_at < PRESSED_SECONDS)
+        expected = self.expected_wait_seconds
+        if expected > max(longest, self._cost) and self._is_crowd(now, expected):
+            self._refused_at = now
+            self.refused += 1
+            return False
+        self._waiting.append(start)
+        return True
+
+    def sample(self) -> None:
+        """Set the metrics to what is now; say in the log how many were refused since."""
+        admitted, refused = self.admitted, self.refused
+        ADMITTED.inc(admitted - self._told_admitted)
+        if refused > self._told_refused:
+            count = refused - self._told_refused
+            self._refused_total.inc(count)
+            log.warning("requests refused", limit=LIMIT, count=count)
+        self._told_admitted, self._told_refused = admitted, refused
+        WAITING.set(len(self._waiting))
+        EXPECTED_SECONDS.set(self.expected_wait_seconds)
+
+    def _end_soon(self) -> None:
+        self._soon(self._turn)
+
+    def _turn(self) -> None:
+        """End a turn of the loop, learn from it, and start what waits."""
+        now = self.clock()
+        seconds = now - self._began
+        if seconds > TURN_SECONDS:
+            self._batch = max(1.0, self._batch / 2)
+        elif self._started >= int(self._batch):
+            self._batch = min(_MOST_AT_ONCE, self._batch * 1.5)
+        waiting = self._waiting
+        if self._all_work or waiting:
+            gone = self._away()
+            if self._all_work:
+                # Not the time in which others had the core: what starts beside this worker is soon
+                # done, and a request costs no more for that.
+                self._learn(seconds - (gone - self._gone))
+            self._gone = gone
+        self._started, self._began = 0, now
+        self._all_work = self.pressed
+        while waiting and self._started < int(self._batch):
+            self._started += 1
+            self.admitted += 1
+            waiting.popleft()()
+        if self._all_work:
+            self._soon(self._turn)
+
+    def _is_crowd(self, now: float, expected: float) -> bool:
+        """Tell whether it is for too many requests that one more would wait."""
+        total = self.admitted + self.refused + len(self._waiting)
+        seconds = now - self._window
+        if seconds > _WINDOW_SECONDS:
+            self._rate = (total - self._window_total) / seconds
+            self._window, self._window_total, seconds = now, total, 0.0
+        rate = (total - self._window_total) / max(seconds, _LEAST_WINDOW_SECONDS)
+        return expected > ALONE_SECONDS or max(rate, self._rate) * self._cost > CROWD
+
+    def _learn(self, seconds: float) -> None:
+        """Take a turn, all of which was work, into the mean cost of a request."""
+        seconds = min(seconds, LEAST_SECONDS)
+        kept = 1 - seconds / _MEMORY_SECONDS
+        self._seconds = self._seconds * kept + seconds
+        self._requests = self._requests * kept + self._started
+        if self._seconds >= LEAST_SECONDS and self._requests:
+            self._cost = self._seconds / self._requests
+
+
+class Away:
+    """How many seconds this thread has waited for a core that others had; 0 where nobody tells.
+
+    Linux does, for the thread that asks first.
+    """
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+
+    def __call__(self) -> float:
+        """Return it."""
+        try:
+            if self._file is None:
+                self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._file, 80, 0).split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
+
+class AdmissionMiddleware:
+    """The same for any ASGI server, at a higher price of a refusal."""
+
+    def __init__(  # noqa: PLR0913 (what a request is asked by)
+        self,
+        app: ASGIApp,
+        *,
+        admission: Admission,
+        refusals: Refusals,
+        drain: Drain,
+        doors: Doors,
+        always: frozenset[str],
+    ) -> None:
+        self._app, self._admission, self._refusals = app, admission, refusals
+        self._drain, self._doors, self._always = drain, doors, always
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request when it is its turn, or refuse it."""
+        admission = self._admission
+        if scope["type"] != "http" or scope["path"] in self._always:
+            await self._app(scope, receive, send)
+            return
+        if gate := self._doors.shut_for(scope):
+            gate.count()
+            await self._refuse(scope, send)
+            return
+        if not admission.enter():
+            scope["arrived"] = admission.clock()
+            turn = asyncio.get_running_loop().create_future()
+            if not admission.wait(lambda: None if turn.done() else turn.set_result(None)):
+                await self._refuse(scope, send)
+                return
+            await turn
+        await self._app(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        status, detail = self._refusals.OVERLOADED
+        headers, body = self._refusals.answer(scope, status=status, detail=detail)
+        if self._drain.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _on_this_loop(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(callback)

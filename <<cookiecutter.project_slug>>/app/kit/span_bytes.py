@@ -1,0 +1,173 @@
+"""Spans as bytes of OTLP, written without the objects that the exporter's own encoder makes.
+
+Those cost several times the CPU, in a thread that takes it from the event loop. A span with events,
+links or anything else that most spans have not is left to that encoder. The exporter has no public
+place for another one: `install` takes the one that it names, when it names it as expected.
+"""
+
+import struct
+from collections.abc import Sequence
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.http import trace_exporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.util.types import AttributeValue
+
+_USED = {"encode_spans", "SerializePartialToString"}
+# Attributes that were written once are kept as bytes; strangers can invent values.
+_MOST_KEPT = 4096
+# Fractions that are equal may be written differently, as zero and minus zero are.
+_KEPT = frozenset({str, bool, int})
+_U64 = 2**64 - 1
+_FIXED64 = struct.Struct("<Q").pack
+_DOUBLE = struct.Struct("<d").pack
+# Fields of a span: number and wire type (opentelemetry/proto/trace/v1/trace.proto).
+_TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
+_NAME, _KIND, _START, _END, _ATTRIBUTE = b"\x2a", b"\x30", b"\x39", b"\x41", b"\x4a"
+_NO_STATUS, _STATUS = b"\x7a\x00", b"\x7a\x02\x18"
+# Flags: whether the parent is of another process is known, and whether it is.
+_LOCAL, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
+# Of messages that hold others, and of a pair in an attribute.
+_FIRST, _SECOND, _SCHEMA = b"\x0a", b"\x12", b"\x1a"
+
+
+class SpanWriter:
+    """Writes requests to a collector."""
+
+    def __init__(self) -> None:
+        self._attributes: dict[tuple[str, type, AttributeValue], bytes] = {}
+
+    def write(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """Return an `ExportTraceServiceRequest` with all of them."""
+        groups: dict[tuple[int, int], tuple[ReadableSpan, list[bytes]]] = {}
+        others = []
+        for span in spans:
+            written = self._span(span)
+            if written is None:
+                others.append(span)
+                continue
+            key = (id(span.resource), id(span.instrumentation_scope))
+            if key not in groups:
+                groups[key] = (span, [])
+            groups[key][1].append(_piece(_SECOND, written))
+        parts = [_group(example, b"".join(group)) for example, group in groups.values()]
+        if others:
+            # Messages of one kind that follow each other are one message.
+            parts.append(encode_spans(others).SerializePartialToString())
+        return b"".join(parts)
+
+    def _span(self, span: ReadableSpan) -> bytes | None:
+        """Return the message of a span, or `None` when it has something unusual."""
+        own, parent, status = span.context, span.parent, span.status
+        if (
+            own is None
+            or own.trace_state
+            or span.start_time is None
+            or span.end_time is None
+            or status.description
+            or span.events
+            or span.links
+            or span.dropped_attributes
+            or span.dropped_events
+            or span.dropped_links
+        ):
+            return None
+        parts = [
+            _TRACE_ID,
+            own.trace_id.to_bytes(16, "big"),
+            _SPAN_ID,
+            own.span_id.to_bytes(8, "big"),
+        ]
+        if parent is not None:
+            parts += (_PARENT_ID, parent.span_id.to_bytes(8, "big"))
+        # The enumeration of the protocol begins one later.
+        parts += (_piece(_NAME, span.name.encode()), _KIND, _number(span.kind.value + 1))
+        parts += (_START, _FIXED64(span.start_time), _END, _FIXED64(span.end_time))
+        for name, value in (span.attributes or {}).items():
+            kind = type(value)
+            known = self._attributes.get((name, kind, value)) if kind in _KEPT else None
+            written = known or self._attribute(name, value)
+            if written is None:
+                return None
+            parts.append(written)
+        code = status.status_code.value
+        parts.append(_STATUS + _number(code) if code else _NO_STATUS)
+        parts.append(_REMOTE if parent is not None and parent.is_remote else _LOCAL)
+        return b"".join(parts)
+
+    def _attribute(self, name: str, value: AttributeValue) -> bytes | None:
+        match value:
+            case str():
+                text = _piece(_FIRST, value.encode())
+            case bool():
+                text = b"\x10\x01" if value else b"\x10\x00"
+            case int():
+                text = b"\x18" + _number(value & _U64)
+            case float():
+                text = b"\x21" + _DOUBLE(value)
+            case _:
+                return None
+        pair = _piece(_FIRST, name.encode()) + _piece(_SECOND, text)
+        written = _piece(_ATTRIBUTE, pair)
+        if type(value) in _KEPT:
+            if len(self._attributes) >= _MOST_KEPT:
+                self._attributes.clear()
+            self._attributes[name, type(value), value] = written
+        return written
+
+
+class Written:
+    """What the exporter takes for a message."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializePartialToString(self) -> bytes:  # noqa: N802 (so it is called)
+        """Return its bytes."""
+        return self._data
+
+
+def install() -> bool:
+    """Have the exporter use a `SpanWriter`; tell whether it is one that can."""
+    if not set(trace_exporter.OTLPSpanExporter.export.__code__.co_names) >= _USED:
+        return False
+    writer = SpanWriter()
+
+    def encode(spans: Sequence[ReadableSpan]) -> Written:
+        try:
+            return Written(writer.write(spans))
+        except Exception:  # noqa: BLE001 (an attribute that nobody thought of costs no batch)
+            return Written(encode_spans(spans).SerializePartialToString())
+
+    setattr(trace_exporter, "encode_spans", encode)  # noqa: B010 (its type is another)
+    return True
+
+
+def _group(example: ReadableSpan, spans: bytes) -> bytes:
+    """Return the spans of one resource and scope, which are described as for `example`."""
+    (resource_spans,) = encode_spans([example]).resource_spans
+    (scope_spans,) = resource_spans.scope_spans
+    scope = _piece(_FIRST, scope_spans.scope.SerializeToString()) + spans
+    if scope_spans.schema_url:
+        scope += _piece(_SCHEMA, scope_spans.schema_url.encode())
+    whole = _piece(_FIRST, resource_spans.resource.SerializeToString()) + _piece(_SECOND, scope)
+    if resource_spans.schema_url:
+        whole += _piece(_SCHEMA, resource_spans.schema_url.encode())
+    return _piece(_FIRST, whole)
+
+
+def _piece(field: bytes, data: bytes) -> bytes:
+    """Return a field that says how long it is."""
+    return field + _number(len(data)) + data
+
+
+def _number(number: int) -> bytes:
+    """Return a number seven bits at a time, the lowest first."""
+    if number < 0x80:  # noqa: PLR2004 (what fits into seven bits)
+        return bytes((number,))
+    found = bytearray()
+    while number > 0x7F:  # noqa: PLR2004
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)

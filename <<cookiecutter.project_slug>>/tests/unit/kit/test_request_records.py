@@ -1,0 +1,141 @@
+"""The line that is written by hand is the one that any other way of logging would write."""
+
+import asyncio
+import json
+import re
+
+import pytest
+import structlog
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from app.kit import logs
+from app.kit.request_metrics import RequestMetrics
+from app.kit.request_records import Ended, Records
+
+pytestmark = pytest.mark.anyio
+
+
+async def coroutine() -> None: ...
+
+
+def plain() -> None: ...
+
+
+ENDED = st.builds(
+    Ended,
+    method=st.sampled_from(["GET", "POST", "WEBSOCKET"]) | st.text(),
+    route=st.none() | st.text(),
+    endpoint=st.sampled_from([None, coroutine, plain]),
+    status=st.integers(101, 599),
+    seconds=st.floats(0, 1000),
+    received=st.integers(0, 10**9),
+    sent=st.integers(0, 10**9),
+    request_id=st.from_regex(r"\A[A-Za-z0-9._:/+=-]{1,128}\Z"),
+    trace=st.none(),
+)
+ONE = Ended("GET", "/a", coroutine, 200, 0.0123, 0, 0, "id-1", None)
+
+
+class Recorder:
+    """Records with a registry of their own, and what they wrote."""
+
+    def __init__(self, *, clock: float = 1_700_000_000.25) -> None:
+        self.registry = CollectorRegistry()
+        self.written: list[str] = []
+        self.records = Records(
+            RequestMetrics(self.registry), write=self.written.append, clock=lambda: clock
+        )
+
+    @property
+    def lines(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in "".join(self.written).splitlines()]
+
+
+@pytest.mark.usefixtures("restored_logs")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(ended=ENDED)
+async def test_a_line_by_hand_says_what_a_line_of_the_log_says(
+    capsys: pytest.CaptureFixture[str], ended: Ended
+) -> None:
+    logs.configure(level="INFO", json=True)
+    with structlog.contextvars.bound_contextvars(request_id=ended.request_id):
+        ended.log()
+    (line,) = capsys.readouterr().out.splitlines()
+    recorder = Recorder()
+    recorder.records.add(ended)
+    await asyncio.sleep(0)
+    (ours,), theirs = recorder.lines, json.loads(line)
+    shape = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+    assert shape.fullmatch(str(ours.pop("time")))
+    assert shape.fullmatch(theirs.pop("time"))
+    assert ours == theirs
+
+
+async def test_a_trace_is_named_by_its_ids() -> None:
+    recorder = Recorder()
+    recorder.records.add(ONE._replace(trace=("a" * 32, "b" * 16)))
+    recorder.records.flush()
+    (line,) = recorder.lines
+    assert (line["trace_id"], line["span_id"]) == ("a" * 32, "b" * 16)
+
+
+async def test_all_requests_of_a_turn_of_the_loop_are_written_at_once() -> None:
+    recorder = Recorder()
+    for number in range(3):
+        recorder.records.add(ONE._replace(request_id=f"id-{number}"))
+    assert recorder.written == []
+    await asyncio.sleep(0)
+    assert len(recorder.written) == 1
+    assert [line["request_id"] for line in recorder.lines] == ["id-0", "id-1", "id-2"]
+    recorder.records.add(ONE)
+    await asyncio.sleep(0)
+    assert len(recorder.written) == 2
+
+
+@pytest.mark.parametrize(
+    ("now", "text"),
+    [
+        (0.0, "1970-01-01T00:00:00.000000Z"),
+        (1_700_000_000.25, "2023-11-14T22:13:20.250000Z"),
+        (1_700_000_059.999999, "2023-11-14T22:14:19.999999Z"),
+    ],
+)
+async def test_the_time_is_utc_to_the_microsecond(now: float, text: str) -> None:
+    recorder = Recorder(clock=now)
+    recorder.records.add(ONE)
+    recorder.records.flush()
+    assert recorder.lines[0]["time"] == text
+
+
+async def test_requests_are_counted_with_their_lines() -> None:
+    recorder = Recorder()
+    for status in (200, 200, 503):
+        recorder.records.add(ONE._replace(status=status))
+    recorder.records.flush()
+    count = recorder.registry.get_sample_value
+    labels = {"method": "GET", "handler": "/a"}
+    assert count("http_requests_total", labels | {"status": "2xx"}) == 2
+    assert count("http_requests_total", labels | {"status": "5xx"}) == 1
+
+
+async def test_methods_that_strangers_invent_do_not_fill_the_memory() -> None:
+    recorder = Recorder()
+    for number in range(5000):
+        recorder.records.add(ONE._replace(method=f"M{number}"))
+    recorder.records.flush()
+    assert len(recorder.lines) == 5000
+    assert len(recorder.records._kinds) <= 4096
+
+
+async def test_lines_that_nobody_reads_as_json_are_written_by_the_log() -> None:
+    registry = CollectorRegistry()
+    records = Records(RequestMetrics(registry), write=None)
+    with capture_logs() as logged:
+        records.add(ONE)
+    assert [line["event"] for line in logged] == ["request"]
+    records.flush()
+    labels = {"method": "GET", "handler": "/a", "status": "2xx"}
+    assert registry.get_sample_value("http_requests_total", labels) == 1

@@ -1,0 +1,166 @@
+"""Spans written as bytes are those of the exporter's own encoder."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.http import trace_exporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace.status import Status, StatusCode
+
+from app.kit import span_bytes
+from app.kit.span_bytes import SpanWriter
+
+# A module, of which types know less than there is.
+EXPORTER: Any = trace_exporter
+RESOURCES = [Resource({"service.name": "x", "n": 3}, "https://a.example/1"), Resource({})]
+SCOPES = [InstrumentationScope("app", "1", "https://b.example/2"), InstrumentationScope("db")]
+NUMBERS = st.integers(-(2**63), 2**63 - 1)
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+PLAIN = WORDS | st.booleans() | NUMBERS | st.floats(allow_nan=False)
+LISTS = st.lists(WORDS, max_size=3) | st.lists(NUMBERS, max_size=3)
+
+
+def contexts(remote: bool | None = None) -> st.SearchStrategy[SpanContext]:
+    return st.builds(
+        SpanContext,
+        st.integers(1, 2**128 - 1),
+        st.integers(1, 2**64 - 1),
+        st.booleans() if remote is None else st.just(remote),
+        st.just(TraceFlags(1)),
+        st.sampled_from([TraceState(), TraceState([("a", "b")])]),
+    )
+
+
+def attributes(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(WORDS.filter(bool), values, max_size=6)
+
+
+SPANS = st.builds(
+    ReadableSpan,
+    name=WORDS,
+    context=contexts(remote=False),
+    parent=st.none() | contexts(),
+    resource=st.sampled_from(RESOURCES),
+    attributes=attributes(PLAIN | LISTS),
+    events=st.lists(st.builds(Event, WORDS, attributes(PLAIN), st.integers(0, 2**60)), max_size=1),
+    links=st.lists(st.builds(Link, contexts(), attributes(PLAIN)), max_size=1),
+    kind=st.sampled_from(SpanKind),
+    status=st.sampled_from(
+        [Status(), Status(StatusCode.OK), Status(StatusCode.ERROR), Status(StatusCode.ERROR, "x")]
+    ),
+    start_time=st.integers(0, 2**63),
+    end_time=st.integers(0, 2**63),
+    instrumentation_scope=st.sampled_from(SCOPES),
+)
+
+
+def sorted_spans(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """Return each span with what it belongs to."""
+    found = ExportTraceServiceRequest.FromString(data)
+    return sorted(
+        (
+            group.resource.SerializeToString(deterministic=True) + group.schema_url.encode(),
+            scope.scope.SerializeToString(deterministic=True) + scope.schema_url.encode(),
+            span.SerializeToString(deterministic=True),
+        )
+        for group in found.resource_spans
+        for scope in group.scope_spans
+        for span in scope.spans
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(spans=st.lists(SPANS, max_size=8))
+def test_every_span_is_what_the_exporters_own_encoder_makes_of_it(
+    spans: list[ReadableSpan],
+) -> None:
+    writer = SpanWriter()
+    expected = sorted_spans(encode_spans(spans).SerializeToString())
+    assert sorted_spans(writer.write(spans)) == expected
+    # The second time attributes come from memory.
+    assert sorted_spans(writer.write(spans)) == expected
+
+
+def span(**attributes: Any) -> ReadableSpan:
+    return ReadableSpan(
+        name="GET /x",
+        context=SpanContext(2**127 + 5, 7, is_remote=False),
+        parent=SpanContext(1, 300, is_remote=True),
+        resource=RESOURCES[0],
+        attributes=attributes,
+        kind=SpanKind.SERVER,
+        start_time=1,
+        end_time=2**40,
+        instrumentation_scope=SCOPES[0],
+    )
+
+
+def test_a_usual_span_is_written_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = SpanWriter()
+    usual = [span(text="a", number=-1, yes=True, no=False, share=0.5, not_a_number=math.nan)] * 3
+    expected = encode_spans(usual).SerializeToString()
+    asked: list[int] = []
+
+    def encode(spans: Sequence[ReadableSpan]) -> Any:
+        asked.append(len(spans))
+        return encode_spans(spans)
+
+    monkeypatch.setattr(span_bytes, "encode_spans", encode)
+    assert ExportTraceServiceRequest.FromString(written.write(usual)).SerializeToString(
+        deterministic=True
+    ) == ExportTraceServiceRequest.FromString(expected).SerializeToString(deterministic=True)
+    # One for what they all belong to.
+    assert asked == [1]
+
+
+def test_values_that_are_equal_and_of_other_types_are_not_mistaken() -> None:
+    writer = SpanWriter()
+    for value in (1, True, 1.0, "1", 0, False, 0.0, -0.0):
+        one = [span(value=value)]
+        expected = sorted_spans(encode_spans(one).SerializeToString())
+        assert sorted_spans(writer.write(one)) == expected, repr(value)
+
+
+def test_what_is_kept_is_bounded() -> None:
+    writer = SpanWriter()
+    for number in range(3 * span_bytes._MOST_KEPT):
+        writer.write([span(number=number)])
+    assert len(writer._attributes) <= span_bytes._MOST_KEPT
+
+
+def test_one_that_cannot_be_written_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EXPORTER, "encode_spans", EXPORTER.encode_spans)
+
+    def fail(*_: object) -> bytes:
+        raise TypeError
+
+    assert span_bytes.install()
+    monkeypatch.setattr(SpanWriter, "write", fail)
+    data = EXPORTER.encode_spans([span(a="b")]).SerializePartialToString()
+    assert sorted_spans(data) == sorted_spans(encode_spans([span(a="b")]).SerializeToString())
+
+
+def test_another_exporter_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(self: object, spans: object) -> None:
+        """Send in some other way."""
+
+    monkeypatch.setattr(trace_exporter.OTLPSpanExporter, "export", export)
+    before = EXPORTER.encode_spans
+    assert not span_bytes.install()
+    assert EXPORTER.encode_spans is before
+
+
+def test_nobody_who_sends_no_traces_imports_it() -> None:
+    check = "import app.main, sys; sys.exit('app.kit.span_bytes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
