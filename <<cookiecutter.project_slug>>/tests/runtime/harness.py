@@ -67,9 +67,12 @@ class Service:
         """Send a signal to the master."""
         self.process.send_signal(sig)
 
-    def kill(self, pid: int, sig: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to one of its processes."""
-        os.kill(pid, sig)
+    def kill(self, *pids: int, sig: signal.Signals = signal.SIGKILL, times: int = 1) -> None:
+        """Send a signal to some of its processes; the next time comes 0.2 s later."""
+        for each in range(times):
+            time.sleep(0.2 * bool(each))
+            for pid in pids:
+                os.kill(pid, sig)
 
     def lives(self, pid: int) -> bool:
         return lives(pid)

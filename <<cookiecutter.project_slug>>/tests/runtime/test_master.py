@@ -71,7 +71,7 @@ def test_a_killed_exporter_is_replaced_and_the_counters_stay(service: Service) -
     ask_often(service, 20)
     assert counted(service, 20)
     (exporter,) = service.exporters()
-    service.kill(exporter, signal.SIGKILL)
+    service.kill(exporter)
     eventually(lambda: service.scraped().get(COUNTED) == 20, seconds=5)
     assert len(service.exporters()) == 1
     assert not service.lives(exporter)
@@ -101,7 +101,7 @@ def test_killed_workers_leave_no_further_metric_files(start: Start, tmp_path: Pa
     files = {file.name for file in folder.glob("*.db")}
     for round_ in range(1, 4):
         for worker in service.workers():
-            service.kill(worker, signal.SIGKILL)
+            service.kill(worker)
         service.wait_ready(2 + 2 * round_)
         ask_often(service, 20)
         assert counted(service, 20 + 20 * round_)

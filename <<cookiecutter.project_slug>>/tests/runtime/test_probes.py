@@ -38,8 +38,7 @@ def crowded(start: Start) -> Iterator[Service]:
 
 def test_probes_answer_while_threads_and_pool_are_exhausted(crowded: Service) -> None:
     eventually(lambda: crowded.get("/notes/sleep/0")[0] == 503, what="an exhausted pool")
-    with pytest.raises(TimeoutError):
-        crowded.get("/scenarios/thread?seconds=0", timeout=0.5)
+    assert crowded.get("/scenarios/thread?seconds=0")[0] == 503
     # A busy neighbour of this machine may spoil a round; a probe that queues spoils all of them.
     rounds = (slowest_of_200(crowded.port) for _ in range(3))
     assert any(seconds < 0.05 for seconds in rounds)

@@ -82,7 +82,7 @@ def test_a_route_that_blocks_the_loop_is_logged_once_with_its_line_and_its_reque
     [line] = of(service, "event loop stands still", worker)
     assert "scenarios.py" in line["line"]
     assert line["line"].endswith("in stand_still")
-    assert any(" in block" in frame for frame in line["stack"])
+    assert any(" in block" in frame for frame in line["frames"])
     assert (line["route"], line["request_id"]) == ("/scenarios/block", "blocks")
     assert line["level"] == "warning"
     assert 1.2 < over[0]["seconds"] < 3

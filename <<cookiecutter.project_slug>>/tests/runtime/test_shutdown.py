@@ -118,10 +118,7 @@ def test_a_second_sigterm_changes_nothing(
     answer = background.submit(service.get, "/scenarios/slow?seconds=2")
     time.sleep(0.3)
     targets = [service.master] + (service.workers() if whom == "everybody" else [])
-    for _ in range(2):
-        for pid in targets:
-            service.kill(pid, signal.SIGTERM)
-        time.sleep(0.2)
+    service.kill(*targets, sig=signal.SIGTERM, times=2)
     assert answer.result(10)[0] == 200
     assert service.wait_end(seconds=10) == 0
     assert len(service.events("lifespan closed")) == 2
@@ -136,6 +133,15 @@ def test_sigterm_during_the_start_ends_it_cleanly(start: Start, tmp_path: Path) 
     service.wait_end(seconds=10)
     assert not service.workers()
     assert port_is_free(service.port)
+
+
+def test_a_worker_that_is_told_to_leave_before_it_listens_leaves(start: Start) -> None:
+    workers = "--worker-class=tests.runtime.late.LateWorker"
+    service = start(ready=False, SHUTDOWN_SECONDS=20, GUNICORN_CMD_ARGS=workers)
+    eventually(service.booted)
+    service.send(signal.SIGTERM)
+    assert service.wait_end(seconds=10) == 0
+    assert not service.workers()
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.4, 0.8])
@@ -155,8 +161,7 @@ def test_ctrl_c_ends_everything_at_once(start: Start) -> None:
     # Four seconds to drain, which nobody at a terminal wants to wait for.
     service = start(SHUTDOWN_SECONDS=20)
     began = time.monotonic()
-    for pid in (service.master, *service.workers(), *service.exporters()):
-        service.kill(pid, signal.SIGINT)
+    service.kill(service.master, *service.workers(), *service.exporters(), sig=signal.SIGINT)
     assert service.wait_end(seconds=5) == 0
     assert time.monotonic() - began < 3.5
     assert port_is_free(service.port)
