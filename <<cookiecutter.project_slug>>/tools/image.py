@@ -112,6 +112,13 @@ def size(engine: str, name: str) -> str:
     return str(image["size"]) if engine == "buildah" else f"{image['Size'] / 1e6:.0f} MB"
 
 
+def identity(engine: str, name: str) -> str:
+    """Return 12 hexadecimal digits that are others for an image of other content."""
+    command = [engine, "images", "--quiet", "--no-trunc", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.split()[0].removeprefix("sha256:")[:12]
+
+
 def build(environment: Mapping[str, str]) -> None:
     """Build the image and print its name and size."""
     name = environment.get("IMAGE") or default_name(about.IMAGE, about.VERSION)
