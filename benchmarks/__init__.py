@@ -1,0 +1,1 @@
+"""What the generated service costs, measured beside what it is built on."""

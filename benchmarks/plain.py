@@ -1,0 +1,1 @@
+"""A configuration of gunicorn that sets nothing."""
