@@ -3,12 +3,16 @@ VENV ?= $(CURDIR)/.venv
 PYTHON ?= python3
 VENV_PYTHON = "$(VENV)/bin/python"
 SERVICE = <<cookiecutter.project_slug>>
+CHECKERS = github.com/helm-unittest/helm-unittest/cmd/helm-unittest \
+  github.com/rhysd/actionlint/cmd/actionlint \
+  github.com/yannh/kubeconform/cmd/kubeconform \
+  sigs.k8s.io/controller-tools/cmd/controller-gen
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test chart test-runtime image lint types hooks lock mutate
+.PHONY: help setup tools demo test chart test-runtime image e2e faults bench lint types hooks lock mutate mutate-chart
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 # The service's own `make setup` looks for its requirements file in the environment and finds it.
 setup: ## Install what requirements-dev.txt pins; nothing to do when it is installed
@@ -22,26 +26,40 @@ setup: ## Install what requirements-dev.txt pins; nothing to do when it is insta
 	  cp requirements-dev.txt "$(VENV)/template-requirements.txt"; }
 
 tools: setup ## Install the checkers of pipelines and charts that the tests call (needs Go and npm)
-	GOBIN="$(VENV)/bin" go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 	npm install --no-audit --no-fund --prefix "$(VENV)" gitlab-ci-local@4.66.1
-	cd tools/go/helm-unittest && CGO_ENABLED=0 go build -o "$(VENV)/bin/helm-unittest" \
-	  github.com/helm-unittest/helm-unittest/cmd/helm-unittest
-	cd tools/go/helm4 && CGO_ENABLED=0 go build -o "$(VENV)/bin/helm4" helm.sh/helm/v4/cmd/helm
+	cd tools/go/checkers && GOBIN="$(VENV)/bin" CGO_ENABLED=0 go install $(CHECKERS)
+	cd tools/go/checkers && CGO_ENABLED=0 go build -o "$(VENV)/bin/helm4" helm.sh/helm/v4/cmd/helm
+	cd tools/go/kube-score && GOBIN="$(VENV)/bin" CGO_ENABLED=0 go install tool
+	cmp -s tools/checkov/requirements.txt "$(VENV)/checkov/requirements.txt" || { \
+	  $(VENV_PYTHON) -m venv --clear "$(VENV)/checkov" && \
+	  "$(VENV)/checkov/bin/pip" install --require-hashes --requirement tools/checkov/requirements.txt && \
+	  ln -sf ../checkov/bin/checkov "$(VENV)/bin/checkov" && \
+	  cp tools/checkov/requirements.txt "$(VENV)/checkov/requirements.txt"; }
 
 demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it real requests
-	@$(VENV_PYTHON) tools/demo.py
+	@$(VENV_PYTHON) -m tools.demo
 
 test: setup ## Every test of the template, with each combination's own checks
 	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not runtime and not image" --ignore tests/chart
 
-chart: setup ## The chart: its suites, its sums against an oracle, its fit with the service (Helm 3 and 4)
-	@$(VENV_PYTHON) -m pytest --verbose --durations=10 tests/chart
+chart: setup ## The chart: its suites, its sums, its schemas and policies, its fit with the service
+	@$(VENV_PYTHON) -m pytest --verbose --durations=10 -m "not e2e" tests/chart
 
 test-runtime: setup ## The runtime tests of a scaffolded service: real processes and signals
 	@$(VENV_PYTHON) -m pytest --verbose -m runtime
 
 image: setup ## Build the image of scaffolded services and run it (needs docker or podman)
 	@$(VENV_PYTHON) -m pytest --verbose -m image
+
+e2e: setup ## Scaffold a service and install, upgrade, scale and break it on the cluster of KUBECONFIG
+	@$(VENV_PYTHON) -m pytest --verbose -m e2e tests/chart
+	@$(VENV_PYTHON) -m tools.on_service e2e
+
+faults: setup ## Scaffold a service and break what it depends on, one thing after another, under load
+	@$(VENV_PYTHON) -m tools.on_service faults
+
+bench: setup ## What a request costs, and what overload does, in a scaffolded service (needs wrk; ARGS=--smoke)
+	@$(VENV_PYTHON) -m benchmarks $(ARGS)
 
 lint: setup ## Style and format of everything, and the service's borders between layers
 	@$(VENV_PYTHON) -m ruff check .
@@ -62,3 +80,6 @@ lock: setup ## Pin the dependencies of service and template (ARGS=--upgrade for 
 
 mutate: setup ## Break the service on purpose and see its tests notice (WORDS="rollback drain" for some)
 	@$(VENV_PYTHON) tools/mutate.py $(WORDS)
+
+mutate-chart: setup ## Break the chart by rule and see its tests notice (WORDS="pdb swapped" for some)
+	@$(VENV_PYTHON) tools/mutate_chart.py $(WORDS)

@@ -16,6 +16,7 @@ ONLY_FOR = {
             "docs/contract-shop.md",
             "tests/api/shop",
             "tests/db/shop",
+            "tests/e2e/shop",
             "tests/runtime/shop",
             "tests/unit/shop",
             "migrations/versions/0001_games.py",

@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from tools.scaffolding import scaffold
 
 TEMPLATE = Path(__file__).resolve().parents[1]
 SERVICE = "<<cookiecutter.project_slug>>"
@@ -76,19 +77,7 @@ def make(
 
 def bake(source: Path | str, folder: Path, **answers: str) -> Path:
     """Bake a service with `answers` over the defaults into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    before = set(folder.iterdir())
-    with tempfile.TemporaryDirectory() as rubbish:
-        run(
-            *(sys.executable, "-m", "cookiecutter", source, "--output-dir", folder),
-            *("--no-input", "--default-config"),
-            *(f"{name}={value}" for name, value in answers.items()),
-            cwd=folder,
-            # cookiecutter leaves its rendered hooks in the temporary folder.
-            env=environment(TMPDIR=rubbish),
-        )
-    (baked,) = set(folder.iterdir()) - before
-    return baked
+    return scaffold(source, folder, answers=answers, environment=environment())
 
 
 def clone(folder: Path) -> Path:

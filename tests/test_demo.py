@@ -18,7 +18,7 @@ import pytest
 
 from tests import baking
 
-DEMO = baking.TEMPLATE / "tools" / "demo.py"
+DEMO = [sys.executable, "-m", "tools.demo"]
 EXPECTATIONS = baking.TEMPLATE / "tools" / "demo.toml"
 SHOP_TESTS = baking.TEMPLATE / baking.SERVICE / "tests/api/shop"
 SECONDS = 120
@@ -49,7 +49,8 @@ def running(folder: Path) -> list[str]:
 
 def demonstrate(temporary: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(DEMO), *map(str, arguments)],
+        [*DEMO, *map(str, arguments)],
+        cwd=baking.TEMPLATE,
         env=baking.environment(CI="true", TMPDIR=str(temporary)),
         capture_output=True,
         text=True,
@@ -117,7 +118,8 @@ def test_it_serves_until_it_is_told_to_stop_beside_another_on_its_ports(
             taken.bind(("127.0.0.1", 8000))
             taken.listen()
         process = subprocess.Popen(
-            [sys.executable, str(DEMO)],
+            DEMO,
+            cwd=baking.TEMPLATE,
             env=baking.environment(CI="", TMPDIR=str(temporary)),
             stdout=subprocess.PIPE,
             text=True,

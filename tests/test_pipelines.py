@@ -9,7 +9,7 @@ import yaml
 
 from tests import baking
 
-TARGETS = ["setup", "lint", "types", "coverage", "chart", "image"]
+TARGETS = ["setup", "lint", "types", "coverage", "chart", "image", "kind", "e2e"]
 
 
 def tool(name: str) -> Path:
@@ -43,7 +43,7 @@ def test_both_call_the_same_make_targets_in_the_same_order(
 
 def test_every_target_they_call_exists_and_is_phony(combination: Path) -> None:
     makefile = (combination / "Makefile").read_text()
-    written = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    written = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony
     assert set(phony[1].split()) == written

@@ -47,5 +47,5 @@ def test_help_lists_every_target() -> None:
         listed = subprocess.run(
             ["make"], cwd=folder, capture_output=True, text=True, check=True
         ).stdout
-        targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
-        assert re.findall(r"^  make ([a-z-]+)", listed, re.MULTILINE) == targets
+        targets = re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE)
+        assert re.findall(r"^  make ([a-z0-9-]+)", listed, re.MULTILINE) == targets

@@ -1,6 +1,6 @@
 """Scaffold a service from the defaults, run it, and show that it answers as it should.
 
-    python tools/demo.py [EXPECTATIONS]
+    python -m tools.demo [EXPECTATIONS]
 
 Serves until Ctrl-C; with CI=true it ends after the requests. Exits 1 when an answer is not the one
 expected in tools/demo.toml. Nothing is left behind: no process, no port, no file.
@@ -24,6 +24,9 @@ from typing import Any, NoReturn
 
 import httpx2
 from websockets.sync.client import connect
+
+from tools.processes import stop_group
+from tools.scaffolding import scaffold
 
 TEMPLATE = Path(__file__).resolve().parents[1]
 EXPECTATIONS = TEMPLATE / "tools" / "demo.toml"
@@ -85,13 +88,7 @@ def serving(service: Path, environment: dict[str, str], log: Path) -> Iterator[N
         wait_until_ready(process, f"http://127.0.0.1:{environment['PORT']}/readyz", log)
         yield
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-        # The whole group: a worker must not outlive a master that had to be killed.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        stop_group(process, seconds=STOP_SECONDS)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -163,26 +160,12 @@ def send_all(requests: list[dict[str, Any]], port: int) -> int:
     return failed
 
 
-def scaffold(folder: Path) -> Path:
-    """Return a new service made from the defaults."""
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "cookiecutter", TEMPLATE, "--output-dir", folder / "services"),
-            *("--no-input", "--default-config"),
-        ],
-        # cookiecutter leaves its rendered hooks in the temporary folder.
-        env=os.environ | {"TMPDIR": str(folder)},
-        check=True,
-    )
-    return next((folder / "services").iterdir())
-
-
 def demonstrate(requests: list[dict[str, Any]]) -> int:
     """Do it all and return how many answers were not as expected."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
         say("Scaffolding a service from the defaults")
-        service = scaffold(folder)
+        service = scaffold(TEMPLATE, folder / "services")
         say("Starting the embedded PostgreSQL")
         postgres = module(service / "tools" / "postgres.py")
         url = stack.enter_context(postgres.open_postgres())

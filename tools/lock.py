@@ -15,6 +15,7 @@ from cookiecutter.main import cookiecutter
 TEMPLATE = Path(__file__).resolve().parents[1]
 SERVICE = TEMPLATE / "<<cookiecutter.project_slug>>"
 OWN_FILE = TEMPLATE / "requirements-dev.txt"
+CHECKOV = TEMPLATE / "tools/checkov"
 SERVICE_FILES = ["requirements.txt", "requirements-dev.txt"]
 
 
@@ -32,13 +33,24 @@ def lock_service(*options: str) -> None:
 def lock_template(*options: str) -> None:
     """Write the template's requirements file: the service's pins and what is on top."""
     print("Resolving the template's requirements-dev.txt", flush=True)
+    service = str(SERVICE / "requirements-dev.txt")
+    resolve("pyproject.toml", "--group", "dev", service, *options, into=OWN_FILE)
+
+
+def lock_checkov(*options: str) -> None:
+    """Write what checkov needs, in an environment of its own."""
+    print("Resolving checkov's requirements.txt", flush=True)
+    resolve(str(CHECKOV / "requirements.in"), *options, into=CHECKOV / "requirements.txt")
+
+
+def resolve(*wanted: str, into: Path) -> None:
+    """Write pins and hashes of what is wanted."""
     subprocess.run(
         [
-            *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--group", "dev"),
-            str(SERVICE / "requirements-dev.txt"),
+            *(sys.executable, "-m", "uv", "pip", "compile", *wanted),
             *("--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate"),
-            *("--no-emit-index-url", "--custom-compile-command", "make lock", *options),
-            *("--quiet", "--output-file", OWN_FILE.name),
+            *("--no-emit-index-url", "--custom-compile-command", "make lock"),
+            *("--quiet", "--output-file", str(into)),
         ],
         cwd=TEMPLATE,
         check=True,
@@ -48,3 +60,4 @@ def lock_template(*options: str) -> None:
 if __name__ == "__main__":
     lock_service(*sys.argv[1:])
     lock_template(*sys.argv[1:])
+    lock_checkov(*sys.argv[1:])

@@ -1,0 +1,19 @@
+"""Processes that the tools and the benchmarks start."""
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+
+
+def stop_group(process: subprocess.Popen[bytes], *, seconds: float) -> None:
+    """Ask a process to end, and kill all of its group that is left after `seconds`.
+
+    A worker must not outlive a master that had to be killed.
+    """
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
