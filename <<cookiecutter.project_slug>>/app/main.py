@@ -14,7 +14,19 @@ from fastapi import FastAPI
 
 from app import about
 from app.enabled import FEATURES
-from app.kit import docs, edge, entrance, errors, health, logs, metrics, observe, openapi, tracing
+from app.kit import (
+    docs,
+    edge,
+    entrance,
+    errors,
+    found_once,
+    health,
+    logs,
+    metrics,
+    observe,
+    openapi,
+    tracing,
+)
 from app.kit.database import open_database
 from app.kit.doors import Doors
 from app.kit.drain import Drain
@@ -41,6 +53,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     server = settings.server
     traces = settings.tracing.enabled
     logs.configure(level=server.log_level, json=server.logs_json, traces=traces)
+    if server.observe_fast:
+        found_once.remember()
     app = observe.ObservedApp(
         title=about.NAME,
         description=about.DESCRIPTION,

@@ -81,7 +81,6 @@ def test_clients_get_problems_while_the_database_is_gone_and_answers_soon_after(
             and restarts(pods) == 0
         ),
         last_problem_after_s=round(last_failure(load, "last") - back, 1),
-        latest=[each["latest"] for each in load.failures.values()],
         gone_seconds=round(back - gone, 1),
         times_a_pod_was_unready=unready,
         restarts=restarts(pods),

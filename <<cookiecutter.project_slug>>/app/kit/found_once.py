@@ -1,0 +1,97 @@
+"""What FastAPI finds out again and again, found out once.
+
+For every parameter of every request it looks through the annotation anew: is it a sequence, a
+model, JSON text, and under which names may it come. The answers of a field never change. And a
+route of an included router is looked for twice, once to see whether it is there. Together that is a
+fifth of a small request, more where there are many routes. FastAPI has no public place for a
+memory: `remember` puts one before the functions that it asks, when they are those that this was
+written for.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any
+
+from fastapi import routing
+from fastapi.dependencies import utils
+from starlette.types import Scope
+
+# Functions of `utils` and their parameters.
+_ABOUT_FIELDS = {
+    "_get_param_aliases": ["field", "convert_underscores"],
+    "_get_param_model": ["field"],
+    "_is_json_field": ["field"],
+}
+_ABOUT_ANNOTATIONS = {"field_annotation_is_sequence": ["annotation"]}
+# A service has fewer; dependencies that a test overrides have new fields at each request.
+_MOST_KEPT = 4096
+# In the scope of a request: which router was asked, for what, and what it found.
+_FOUND = "found_once.route"
+_NOTHING: tuple[Any, ...] = (None, None, ())
+_Search = Callable[[Any, Scope], tuple[Any, ...]]
+
+
+def remember() -> bool:
+    """Have FastAPI find out once, in this process; tell whether it does so as expected."""
+    if not _supported():
+        return False
+    for name in _ABOUT_FIELDS:
+        setattr(utils, name, lru_cache(_MOST_KEPT)(_original(utils, name)))
+    for name in _ABOUT_ANNOTATIONS:
+        setattr(utils, name, _of_what_can_be_kept(_original(utils, name)))
+    included = routing._IncludedRouter  # noqa: SLF001 (see above)
+    setattr(included, "_match", _for_its_request(_original(included, "_match")))  # noqa: B010
+    return True
+
+
+def _supported() -> bool:
+    asked = _ABOUT_FIELDS | _ABOUT_ANNOTATIONS
+    included = getattr(routing, "_IncludedRouter", None)
+    return (
+        all(_takes(utils, name, parameters) for name, parameters in asked.items())
+        and _takes(included, "_match", ["self", "scope"])
+        and _takes(included, "_handle_selected", ["self", "scope", "receive", "send"])
+    )
+
+
+def _takes(owner: Any, name: str, parameters: list[str]) -> bool:
+    if not hasattr(owner, name):
+        return False
+    return list(inspect.signature(_original(owner, name)).parameters) == parameters
+
+
+def _original(owner: Any, name: str) -> Callable[..., Any]:
+    """Return FastAPI's own function, also when there is a memory before it already."""
+    found: Callable[..., Any] = inspect.unwrap(getattr(owner, name))
+    return found
+
+
+def _of_what_can_be_kept(function: Callable[[object], bool]) -> Callable[[object], bool]:
+    known = lru_cache(_MOST_KEPT)(function)
+
+    @wraps(function)
+    def answer(annotation: object) -> bool:
+        try:
+            return known(annotation)
+        except TypeError:
+            # One with a dictionary in it, say, cannot be looked up.
+            return function(annotation)
+
+    return answer
+
+
+def _for_its_request(search: _Search) -> _Search:
+    """Return a search that leaves what it found to the next one of the same router and path."""
+
+    @wraps(search)
+    def find(self: Any, scope: Scope) -> tuple[Any, ...]:
+        where = (scope["path"], scope.get("root_path"))
+        found: tuple[Any, ...]
+        router, there, found = scope.pop(_FOUND, _NOTHING)
+        if router is not self or there != where:
+            found = search(self, scope)
+            scope[_FOUND] = (self, where, found)
+        return found
+
+    return find

@@ -1,0 +1,259 @@
+"""What FastAPI finds out once is what it finds out each time."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import pytest
+from fastapi import (
+    APIRouter,
+    Body,
+    Cookie,
+    FastAPI,
+    File,
+    Form,
+    Header,
+    Path,
+    Query,
+    UploadFile,
+    WebSocket,
+    routing,
+)
+from fastapi.dependencies import utils
+from fastapi.dependencies.utils import get_dependant
+from fastapi.testclient import TestClient
+from pydantic import AliasChoices, BaseModel, Json, StringConstraints
+
+from app.kit import found_once
+
+# Of a module, types know less than there is.
+FASTAPI: Any = utils
+INCLUDED: Any = routing._IncludedRouter
+NAMES = (
+    *("_get_param_aliases", "_get_param_model", "_is_json_field"),
+    "field_annotation_is_sequence",
+)
+
+
+class Filters(BaseModel):
+    first_name: str = "x"
+    tags: list[str] = []
+
+
+async def asks_for_everything(
+    number: Annotated[int, Path()],
+    plain: str,
+    some: Annotated[list[int], Query(alias="any")],
+    odd: Annotated[list[Annotated[str, {"cannot": "be kept"}]], Query()],
+    either: Annotated[str | None, Query(validation_alias=AliasChoices("one", "other"))] = None,
+    text: Annotated[Json[list[int]] | None, Query()] = None,
+    filters: Annotated[Filters | None, Header()] = None,
+    x_token: Annotated[str | None, Header()] = None,
+    kind: Annotated[Literal["a", "b"] | None, Cookie()] = None,
+    short: Annotated[str, StringConstraints(max_length=3), Query()] = "x",
+) -> None:
+    """Take parameters of every kind."""
+
+
+async def asks_for_a_form(
+    name: Annotated[str, Form()], files: Annotated[list[UploadFile], File()]
+) -> None:
+    """Take the fields of a form."""
+
+
+def fields() -> Iterator[Any]:
+    for route in (asks_for_everything, asks_for_a_form):
+        found = get_dependant(path="/{number}", call=route)
+        yield from (*found.path_params, *found.query_params, *found.header_params)
+        yield from (*found.cookie_params, *found.body_params)
+
+
+@pytest.fixture
+def original(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Give FastAPI's own functions; what a test changes is taken back."""
+    own = {name: inspect.unwrap(getattr(FASTAPI, name)) for name in NAMES}
+    for name, function in own.items():
+        monkeypatch.setattr(FASTAPI, name, function)
+    monkeypatch.setattr(INCLUDED, "_match", inspect.unwrap(INCLUDED._match))
+    return own
+
+
+def test_every_answer_is_that_of_fastapi_the_second_time_too(original: dict[str, Any]) -> None:
+    assert found_once.remember()
+    asked = list(fields())
+    assert len(asked) == 12
+    for field in [*asked, *asked]:
+        annotation = field.field_info.annotation
+        is_sequence = original["field_annotation_is_sequence"](annotation)
+        assert FASTAPI.field_annotation_is_sequence(annotation) == is_sequence
+        assert FASTAPI._get_param_model(field) is original["_get_param_model"](field)
+        assert FASTAPI._is_json_field(field) == original["_is_json_field"](field)
+        for dashes in (True, False):
+            options = {"convert_underscores": dashes}
+            names = original["_get_param_aliases"](field, **options)
+            assert FASTAPI._get_param_aliases(field, **options) == names
+
+
+def test_a_field_is_asked_about_once(
+    original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def field_annotation_is_sequence(annotation: object) -> bool:
+        asked.append(annotation)
+        return bool(original["field_annotation_is_sequence"](annotation))
+
+    monkeypatch.setattr(FASTAPI, "field_annotation_is_sequence", field_annotation_is_sequence)
+    assert found_once.remember()
+    app = FastAPI()
+
+    @app.get("/")
+    async def route(several: Annotated[list[int], Query()]) -> list[int]:
+        return several
+
+    with TestClient(app) as client:
+        for number in range(3):
+            assert client.get(f"/?several={number}&several=7").json() == [number, 7]
+    assert asked == [list[int]]
+
+
+def routes() -> FastAPI:
+    """Return an app with routers in routers, of which some have the same paths."""
+    app, outer, inner, second = FastAPI(), APIRouter(), APIRouter(), APIRouter()
+
+    @inner.get("/things/{number}")
+    async def thing(number: int) -> str:
+        return f"thing {number}"
+
+    @outer.get("/things/new")
+    async def new() -> str:
+        return "new"
+
+    @second.delete("/things/{number}")
+    async def delete(number: int) -> str:
+        return f"no thing {number}"
+
+    @second.get("/{rest:path}")
+    async def rest(rest: str) -> str:
+        return rest
+
+    @second.websocket("/socket/{name}")
+    async def socket(websocket: WebSocket, name: str) -> None:
+        await websocket.accept()
+        await websocket.send_text(name)
+        await websocket.close()
+
+    outer.include_router(inner, prefix="/inner")
+    app.include_router(outer, prefix="/v1")
+    app.include_router(second, prefix="/v1/inner")
+    app.include_router(inner, prefix="/v2")
+    return app
+
+
+def test_a_request_finds_the_same_route(original: dict[str, Any]) -> None:
+    paths = (
+        *("/v1/things/new", "/v1/things/new/", "/v1/inner/things/5", "/v1/inner/things/word"),
+        *("/v1/inner/a/b", "/v2/things/7", "/v2/nothing", "/nothing"),
+    )
+
+    def answers() -> list[Any]:
+        with TestClient(routes()) as client:
+            found: list[Any] = []
+            for path in paths:
+                for method in ("GET", "DELETE", "PUT"):
+                    answer = client.request(method, path)
+                    found.append((answer.status_code, answer.headers.get("allow"), answer.text))
+            with client.websocket_connect("/v1/inner/socket/x") as socket:
+                return [*found, socket.receive_text()]
+
+    before = answers()
+    assert found_once.remember()
+    assert answers() == before
+    assert {answer[0] for answer in before[:-1]} == {200, 404, 405, 422}
+    assert before[-1] == "x"
+
+
+def test_a_route_is_looked_for_once(
+    original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, searched = INCLUDED._match, []
+
+    def _match(self: object, scope: dict[str, Any]) -> object:
+        searched.append(scope["path"])
+        return own(self, scope)
+
+    monkeypatch.setattr(INCLUDED, "_match", _match)
+    assert found_once.remember()
+    with TestClient(routes()) as client:
+        assert client.get("/v1/things/new").text == '"new"'
+        assert client.get("/v1/things/new").text == '"new"'
+    assert searched == ["/v1/things/new"] * 2
+
+
+def test_what_was_found_for_another_path_is_not_taken(original: dict[str, Any]) -> None:
+    assert found_once.remember()
+    (outer, *_) = (route for route in routes().routes if isinstance(route, INCLUDED))
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/v1/things/new"}
+    match, *_ = outer._match(scope)
+    assert match is routing.Match.FULL
+    scope["path"] = "/v1/things/none"
+    match, *_ = outer._match(scope)
+    assert match is routing.Match.NONE
+
+
+def test_a_request_gets_the_same_answer(original: dict[str, Any]) -> None:
+    app = FastAPI()
+
+    @app.post("/{number}")
+    async def route(
+        number: int,
+        some: Annotated[list[Annotated[int, {"cannot": "be kept"}]], Query()],
+        body: Annotated[dict[str, int], Body()],
+        x_token: Annotated[str, Header()],
+    ) -> dict[str, Any]:
+        return {"number": number, "some": some, "body": body, "token": x_token}
+
+    def answers() -> list[Any]:
+        with TestClient(app) as client:
+            asked: dict[str, Any] = {"json": {"a": 1}, "headers": {"x-token": "t"}}
+            return [
+                client.post(path, **asked).json()
+                for path in ("/1?some=2&some=3", "/1", "/word?some=word")
+            ]
+
+    before = answers()
+    assert found_once.remember()
+    assert [answers(), answers()] == [before, before]
+    assert before[0] == {"number": 1, "some": [2, 3], "body": {"a": 1}, "token": "t"}
+
+
+def test_twice_is_once(original: dict[str, Any]) -> None:
+    assert found_once.remember()
+    assert found_once.remember()
+    for name, function in original.items():
+        assert inspect.unwrap(getattr(FASTAPI, name)) is function
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_fastapi_that_asks_otherwise_is_left_alone(
+    original: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(field: object, more: object) -> None:
+        """Ask for more."""
+
+    monkeypatch.setattr(FASTAPI, name, other)
+    assert not found_once.remember()
+    monkeypatch.delattr(FASTAPI, name)
+    assert not found_once.remember()
+    assert all(getattr(FASTAPI, each) is original[each] for each in NAMES if each != name)
+
+
+@pytest.mark.parametrize("name", ["_match", "_handle_selected"])
+def test_a_fastapi_that_searches_otherwise_is_left_alone(
+    original: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(INCLUDED, name)
+    assert not found_once.remember()
+    assert all(getattr(FASTAPI, each) is original[each] for each in NAMES)
+    monkeypatch.delattr(routing, "_IncludedRouter")
+    assert not found_once.remember()
