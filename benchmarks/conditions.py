@@ -10,10 +10,9 @@ import trustme
 
 from benchmarks import overload
 from benchmarks.overload import CASES, Case, Stream
-from benchmarks.report import Row
+from benchmarks.report import CONDITION, Row
 from benchmarks.servers import Server, Variant, running
 
-PREFIX = "conditions: "
 MULTIPLE = 2.0
 # Routes that need the loop, a connection, and each of them.
 ASKED = (CASES[0], CASES[1], CASES[4])
@@ -60,7 +59,7 @@ def _strained(
                 )
     rows = [overload.row(case, MULTIPLE, seen, price=0.0) for case, seen in found.items()]
     return [
-        replace(row, name=f"{PREFIX}{condition}, {MULTIPLE:g} x, {case.name}")
+        replace(row, name=f"{CONDITION}{condition}, {MULTIPLE:g} x, {case.name}")
         for case, row in zip(cases, rows, strict=True)
     ]
 
@@ -74,7 +73,7 @@ def _for_long(variant: Variant, *, seconds: float) -> Row:
         seen = overload.strain(server, case, rate, MULTIPLE, seconds=seconds, seed=0)
         grown = round(server.memory_mib() - before, 1)
     row = overload.row(case, MULTIPLE, [seen], price=0.0)
-    name = f"{PREFIX}{seconds:g} s, {MULTIPLE:g} x, {case.name}"
+    name = f"{CONDITION}{seconds:g} s, {MULTIPLE:g} x, {case.name}"
     return replace(row, name=name, counts=row.counts | {"memory_grown_mib": grown})
 
 
@@ -88,14 +87,14 @@ def _idle(usual: Variant, off: Variant, *, rounds: int) -> list[Row]:
             shares.append(round(own / other, 3))
     return [
         Row(
-            f"{PREFIX}a worker and its master with nothing to do",
+            f"{CONDITION}a worker and its master with nothing to do",
             "",
             round(idle * 1000, 2),
             "ms of CPU a second",
             None,
         ),
         Row(
-            f"{PREFIX}CPU of a small answer, one client at a time",
+            f"{CONDITION}CPU of a small answer, one client at a time",
             "",
             round(statistics.median(shares), 3),
             "of what it is with ADMISSION=off",

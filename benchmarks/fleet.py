@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from benchmarks.report import Row
+from benchmarks.report import SIMULATED, Row
 
 # As in the service: kit/gate.py.
 PATIENCE_SECONDS = 0.05
@@ -317,7 +317,7 @@ def _scaling_rows() -> Iterator[Row]:
             fleet = ScalingFleet(20, by_demand=by_demand, price=LARGE)
             seconds = fleet.ask(load, seconds=200)
             yield Row(
-                f"simulated: 20 pods at their aim, then {load:g} x, autoscaler by {what}",
+                f"{SIMULATED}20 pods at their aim, then {load:g} x, autoscaler by {what}",
                 "",
                 round(seconds, 1),
                 "s until few were refused",
@@ -330,7 +330,7 @@ def _row(name: str, found: Outcome, load: float) -> Row:
     served = len([took for took in found.took if took <= USEFUL_SECONDS])
     capacity = found.asked / load
     return Row(
-        f"simulated: {name}",
+        f"{SIMULATED}{name}",
         "",
         round(served / capacity, 3),
         "of capacity",

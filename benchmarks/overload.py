@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import services
-from benchmarks.report import Row
+from benchmarks.report import RULE, Row
 from benchmarks.servers import BenchError, Server, Variant, running
 
 MULTIPLES = (1.0, 2.0, 4.0)
@@ -296,7 +296,7 @@ def compare_rules(folder: Path, *, seconds: float) -> list[Row]:
 
 def _rule_row(rule: str, case: Case, multiple: float, seen: Pass) -> Row:
     return Row(
-        f"rule {rule}: {multiple:g} x, {case.name}",
+        f"{RULE}{rule}: {multiple:g} x, {case.name}",
         "",
         None if seen.void else seen.goodput,
         "of capacity",

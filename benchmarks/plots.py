@@ -8,12 +8,12 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report import TEMPLATE, Row
+from benchmarks.report import RULE, SIMULATED, TEMPLATE, Row
 
 FOLDER = TEMPLATE / "docs/plots"
 # The same picture of the same data, whenever it is drawn.
 mpl.rcParams["svg.hashsalt"] = "slipway"
-COST, OVERLOAD, RULE, SIMULATED = "small JSON object: ", "overload ", "rule ", "simulated: "
+COST, OVERLOAD = "small JSON object: ", "overload "
 WIDTH = 8.0
 
 

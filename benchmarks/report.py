@@ -1,18 +1,32 @@
 """The table of what was measured, for programs and for people."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 TEMPLATE = Path(__file__).resolve().parents[1]
 FOLDER = TEMPLATE / "build/reports"
-# What the README shows; kept by hand, after a quiet run.
+# What the pages show; kept by hand, after a quiet run.
 RESULTS = TEMPLATE / "benchmarks/results.json"
-README = TEMPLATE / "README.md"
-# Rows for the plots of the docs.
-ELSEWHERE = ("rule ", "simulated: ")
+# How names of rows begin that are plotted only, and of those that have a table of their own.
+RULE, SIMULATED, CONDITION = "rule ", "simulated: ", "condition: "
 BEGIN, END = "<!-- table of benchmarks/results.json -->\n", "<!-- end of the table -->"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which rows a page shows, by how their names begin."""
+
+    first: tuple[str, ...] = ("",)
+    but: tuple[str, ...] = ()
+
+
+PAGES = {
+    TEMPLATE / "README.md": Shown(but=(RULE, SIMULATED, CONDITION)),
+    TEMPLATE / "docs/measurements.md": Shown(first=(CONDITION,)),
+}
 
 
 @dataclass(frozen=True)
@@ -50,24 +64,30 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def keep(rows: list[Row], *, results: Path = RESULTS, readme: Path = README) -> None:
-    """Have the README show these rows, in place of those of the same names."""
+def keep(rows: list[Row], *, results: Path = RESULTS, pages: Mapping[Path, Shown] = PAGES) -> None:
+    """Have the pages show these rows, in place of those of the same names."""
     new = {row.name: row for row in rows}
     before = {row.name: row for row in kept(results)} if results.exists() else {}
     rows = list((before | new).values())
     data = [asdict(row) for row in rows]
     results.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    for page, shown in pages.items():
+        text = with_table(page.read_text(encoding="utf-8"), rows, shown)
+        page.write_text(text, encoding="utf-8")
 
 
 def kept(results: Path = RESULTS) -> list[Row]:
-    """Return the rows that the README is to show."""
+    """Return the rows that the pages are to show."""
     return [Row(**each) for each in json.loads(results.read_text(encoding="utf-8"))]
 
 
-def with_table(text: str, rows: list[Row]) -> str:
-    """Return a page with the table between its two marks."""
+def with_table(text: str, rows: list[Row], shown: Shown) -> str:
+    """Return a page with its table between the two marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    shown = [row for row in rows if not row.name.startswith(ELSEWHERE)]
-    return f"{before}{BEGIN}{table(shown)}{END}{after}"
+    own = [
+        row
+        for row in rows
+        if row.name.startswith(shown.first) and not row.name.startswith(shown.but)
+    ]
+    return f"{before}{BEGIN}{table(own)}{END}{after}"

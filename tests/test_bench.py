@@ -157,18 +157,21 @@ def test_what_is_kept_goes_into_the_readme_and_replaces_what_was_there(tmp_path:
     results, readme = tmp_path / "results.json", tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}old\n{report.END}\nafter\n")
     for measured in (1.0, 2.0):
-        report.keep([Row("x", "", measured, "", ok=None)], results=results, readme=readme)
+        rows = [Row(name, "", measured, "", ok=None) for name in ("x", "condition: y")]
+        report.keep(rows, results=results, pages={readme: report.Shown(but=("condition: ",))})
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith(f"{report.END}\nafter\n")
     assert "| x |  | 2.0 |  |  |" in text
+    assert "condition" not in text
     assert "1.0" not in text
     assert "old" not in text
 
 
-def test_the_readme_shows_what_was_measured() -> None:
-    text = report.README.read_text(encoding="utf-8")
-    assert text == report.with_table(text, report.kept())
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
+def test_a_page_shows_what_was_measured(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == report.with_table(text, report.kept(), report.PAGES[page])
 
 
 def test_a_server_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     server = settings.server
     traces = settings.tracing.enabled
     logs.configure(level=server.log_level, json=server.logs_json, traces=traces)
+    tracing.load(settings.tracing)
     if server.observe_fast:
         found_once.remember()
     app = observe.ObservedApp(

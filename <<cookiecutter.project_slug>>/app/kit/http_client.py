@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
+import httpcore  # noqa: F401 (httpx does at first use, which is in each worker anew)
 import httpx
 import structlog
 from pydantic import Field

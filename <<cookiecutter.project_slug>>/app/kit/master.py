@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import IO
 
+import anyio
 import structlog
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
@@ -158,6 +159,8 @@ class Hooks:
             slots.install(master.identity, master.folder.path)
             slots.adopt(REGISTRY)
             arbiter.app.wsgi()
+            # It imports its backend when a loop asks for it, in each worker anew.
+            anyio.run(anyio.sleep, 0)
         except BaseException:
             master.folder.release()
             raise

@@ -144,6 +144,17 @@ def telemetry(
     }
 
 
+def load(settings: TracingSettings) -> None:
+    """Import what traces need; without them it never is.
+
+    To be called before workers are forked: each would take a tenth of a second for it.
+    """
+    if settings.enabled:
+        import opentelemetry.instrumentation.httpx  # noqa: F401, PLC0415
+
+        from . import span_bytes, span_export  # noqa: F401, PLC0415
+
+
 @asynccontextmanager
 async def open_tracing(
     settings: TracingSettings,

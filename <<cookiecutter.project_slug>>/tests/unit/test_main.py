@@ -60,6 +60,40 @@ def test_import_opens_no_socket_makes_no_engine_and_starts_nothing() -> None:
     assert int(done.stdout.split()[1]) > 20
 
 
+IMPORT_EARLY = """
+import asyncio, sys
+import anyio
+from app.kit.server import ServerSettings
+from app.kit.tracing import TracingSettings
+from app.main import create_app
+from app.settings import Settings
+
+traces = TracingSettings(exporter_otlp_endpoint="http://127.0.0.1:9")
+app = create_app(Settings(server=ServerSettings(metrics_port=0), tracing=traces))
+anyio.run(anyio.sleep, 0)
+before = set(sys.modules)
+
+async def serve():
+    async with app.router.lifespan_context(app):
+        pass
+asyncio.run(serve())
+print(*set(sys.modules) - before)
+"""
+
+
+def test_a_worker_imports_nothing_that_the_master_could_have_imported_for_all() -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", IMPORT_EARLY],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    later = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert later <= sys.stdlib_module_names
+
+
 def test_import_writes_no_metrics_to_a_folder_that_no_master_has_claimed(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-B", "-c", IMPORT_EVERYTHING],

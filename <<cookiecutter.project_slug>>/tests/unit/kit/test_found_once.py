@@ -23,6 +23,7 @@ from fastapi.dependencies import utils
 from fastapi.dependencies.utils import get_dependant
 from fastapi.testclient import TestClient
 from pydantic import AliasChoices, BaseModel, Json, StringConstraints
+from starlette.routing import Match
 
 from app.kit import found_once
 
@@ -195,10 +196,10 @@ def test_what_was_found_for_another_path_is_not_taken(original: dict[str, Any]) 
     (outer, *_) = (route for route in routes().routes if isinstance(route, INCLUDED))
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/v1/things/new"}
     match, *_ = outer._match(scope)
-    assert match is routing.Match.FULL
+    assert match is Match.FULL
     scope["path"] = "/v1/things/none"
     match, *_ = outer._match(scope)
-    assert match is routing.Match.NONE
+    assert match is Match.NONE
 
 
 def test_a_request_gets_the_same_answer(original: dict[str, Any]) -> None:
