@@ -1,8 +1,9 @@
 """What FastAPI finds out again and again, found out once.
 
 For every parameter of every request it looks through the annotation anew: is it a sequence, a
-model, JSON text, and under which names may it come. The answers of a field never change. And a
-route of an included router is looked for twice, once to see whether it is there. Together that is a
+model, JSON text, and under which names may it come. The answers of a field never change. A route of
+an included router is looked for twice, once to see whether it is there. And at every step it looks
+whether its own telemetry watches the request, when that has never watched any. Together that is a
 fifth of a small request, more where there are many routes. FastAPI has no public place for a
 memory: `remember` puts one before the functions that it asks, when they are those that this was
 written for.
@@ -10,11 +11,13 @@ written for.
 
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, wraps
 from typing import Any
 
 from fastapi import routing
 from fastapi.dependencies import utils
+from fastapi.telemetry import _asgi as telemetry
 from starlette.types import Scope
 
 # Functions of `utils` and their parameters.
@@ -29,6 +32,7 @@ _MOST_KEPT = 4096
 # In the scope of a request: which router was asked, for what, and what it found.
 _FOUND = "found_once.route"
 _NOTHING: tuple[Any, ...] = (None, None, ())
+_NOTHING_WATCHED = nullcontext()
 _Search = Callable[[Any, Scope], tuple[Any, ...]]
 
 
@@ -42,6 +46,7 @@ def remember() -> bool:
         setattr(utils, name, _of_what_can_be_kept(_original(utils, name)))
     included = routing._IncludedRouter  # noqa: SLF001 (see above)
     setattr(included, "_match", _for_its_request(_original(included, "_match")))  # noqa: B010
+    _watch_nothing_before_the_first()
     return True
 
 
@@ -52,6 +57,9 @@ def _supported() -> bool:
         all(_takes(utils, name, parameters) for name, parameters in asked.items())
         and _takes(included, "_match", ["self", "scope"])
         and _takes(included, "_handle_selected", ["self", "scope", "receive", "send"])
+        and _takes(routing, "_operation", ["name", "function"])
+        and _takes(routing, "get_telemetry_data", ["context"])
+        and hasattr(telemetry, "NativeTelemetry")
     )
 
 
@@ -95,3 +103,30 @@ def _for_its_request(search: _Search) -> _Search:
         return found
 
     return find
+
+
+def _watch_nothing_before_the_first() -> None:
+    """Have a step of a request ask for FastAPI's telemetry only once that has watched one."""
+    watching = telemetry.NativeTelemetry.__call__
+    if hasattr(watching, "__wrapped__"):
+        return
+    operation, data = (getattr(routing, name) for name in ("_operation", "get_telemetry_data"))
+    watched = False
+
+    @wraps(operation)
+    def no_operation(**about: Any) -> AbstractContextManager[None]:
+        return operation(**about) if watched else _NOTHING_WATCHED
+
+    @wraps(data)
+    def no_data(context: Any = None) -> Any:
+        return data(context) if watched else None
+
+    @wraps(watching)
+    def watch(self: Any, **request: Any) -> Any:
+        nonlocal watched
+        watched = True
+        return watching(self, **request)
+
+    setattr(routing, "_operation", no_operation)  # noqa: B010
+    setattr(routing, "get_telemetry_data", no_data)  # noqa: B010
+    setattr(telemetry.NativeTelemetry, "__call__", watch)  # noqa: B010

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from random import getrandbits
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,17 @@ _AROUND = ("ServerErrorMiddleware", "ExceptionTelemetryMiddleware", "AppBodyLimi
 _OURS = frozenset({b"x-request-id", b"x-processed-time", b"connection"})
 
 Headers = list[tuple[bytes, bytes]]
+
+
+def _variable_of(name: str) -> ContextVar[str]:
+    """Return where structlog keeps what is bound to a name: to set it takes a fifth of binding."""
+    bound = structlog.contextvars.bind_contextvars(**{name: ""})
+    structlog.contextvars.reset_contextvars(**bound)
+    variable: ContextVar[str] = bound[name].var
+    return variable
+
+
+_REQUEST_ID = _variable_of("request_id")
 
 
 class ObservedApp(FastAPI):
@@ -101,7 +113,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         look = _Look(self, scope, send)
-        bound = structlog.contextvars.bind_contextvars(request_id=look.request_id)
+        bound = _REQUEST_ID.set(look.request_id)
         spans = self._traces.spans
         span = None if spans is None else spans.open(scope, look.headers, look.random)
         look.span = span
@@ -132,7 +144,7 @@ class Observe:
             self._ended(ended)
             if span is not None:
                 span.close(scope, route=ended.route, status=look.status, error=error)
-            structlog.contextvars.reset_contextvars(**bound)
+            _REQUEST_ID.reset(bound)
 
 
 class _Look:

@@ -17,6 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -29,6 +30,7 @@ from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
+from .light_span import Fits, LightSpan, Origin
 from .trace_context import TRACE_CONTEXT
 
 Headers = Mapping[bytes, bytes]
@@ -51,20 +53,27 @@ _TRACE_CONTEXT = (b"traceparent", b"tracestate")
 
 
 class HandedIds(RandomIdGenerator):
-    """The SDK's random ids, and the trace id that this thread has decided about already."""
+    """The SDK's random ids, and those that this thread has decided about already."""
 
     def __init__(self) -> None:
         self._own = threading.local()
 
-    def hand(self, trace_id: int) -> None:
-        """Give the next trace that this thread begins that id."""
-        self._own.trace_id = trace_id
+    def hand(self, *, trace_id: int = 0, span_id: int = 0) -> None:
+        """Give the next trace, and the next span, that this thread begins these ids."""
+        self._own.trace_id, self._own.span_id = trace_id, span_id
 
     def generate_trace_id(self) -> int:
         """Return the id that was handed over, once, or a random one."""
-        handed: int = getattr(self._own, "trace_id", 0)
-        self._own.trace_id = 0
-        return handed or super().generate_trace_id()
+        return self._handed("trace_id") or super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        """Return the id that was handed over, once, or a random one."""
+        return self._handed("span_id") or super().generate_span_id()
+
+    def _handed(self, name: str) -> int:
+        handed: int = getattr(self._own, name, 0)
+        setattr(self._own, name, 0)
+        return handed
 
 
 class Sampling:
@@ -112,15 +121,7 @@ class Placeholder(NonRecordingSpan):
     def get_span_context(self) -> SpanContext:
         """Return the ids; few requests ask for them, so they are put together when one does."""
         if self._made is None:
-            parent = self._parent
-            random = TraceFlags.RANDOM_TRACE_ID
-            self._made = SpanContext(
-                int(self.ids[0], 16),
-                int(self.ids[1], 16),
-                is_remote=False,
-                trace_flags=TraceFlags(random if parent is None else parent.trace_flags & random),
-                trace_state=None if parent is None else parent.trace_state,
-            )
+            self._made = _own(self.ids, self._parent, TraceFlags.DEFAULT)
         return self._made
 
     def answered(self) -> None:
@@ -133,14 +134,12 @@ class Placeholder(NonRecordingSpan):
 
 
 class Recording:
-    """A span of the SDK's, which is sent to the collector."""
+    """A span that is sent to the collector."""
 
     recorded = True
 
-    def __init__(self, span: Span, base: Context) -> None:
-        self._span = span
-        made = span.get_span_context()
-        self.ids = (trace.format_trace_id(made.trace_id), trace.format_span_id(made.span_id))
+    def __init__(self, span: Span, base: Context, ids: tuple[str, str]) -> None:
+        self._span, self.ids = span, ids
         self._until: int | None = None
         self.token = context.attach(trace.set_span_in_context(span, base))
 
@@ -165,6 +164,20 @@ class Recording:
             span.set_status(StatusCode.ERROR)
         span.set_attributes(found)
         span.end(self._until)
+
+
+def _own(ids: tuple[str, str], parent: SpanContext | None, sampled: int) -> SpanContext:
+    """Return what names a span, as the SDK would."""
+    random = TraceFlags.RANDOM_TRACE_ID
+    return SpanContext(
+        int(ids[0], 16),
+        int(ids[1], 16),
+        is_remote=False,
+        trace_flags=TraceFlags(
+            sampled | (random if parent is None else parent.trace_flags & random)
+        ),
+        trace_state=None if parent is None else parent.trace_state,
+    )
 
 
 def _detach(span: Placeholder | Recording) -> None:
@@ -203,6 +216,13 @@ class RequestSpans:
     ) -> None:
         self._tracer = provider.get_tracer("app", schema_url=_SCHEMA_URL)
         self._ids, self._sampling, self._untraced = ids, sampling, untraced
+        self._light_fits = Fits(provider)
+        self._origin = Origin(
+            provider.resource,
+            InstrumentationScope("app", "", _SCHEMA_URL),
+            provider._active_span_processor.on_end,  # noqa: SLF001 (used where it `fits`)
+            self._made_whole,
+        )
         # Other formats, and baggage, only where the environment asks for them.
         self._trace_context_alone = propagate.get_global_textmap() is TRACE_CONTEXT
 
@@ -221,11 +241,28 @@ class RequestSpans:
                 parent, trace_id = found, trace.format_trace_id(found.trace_id)
         if not self._sampling.records(int(trace_id[16:], 16), parent):
             return Placeholder((trace_id, random[32:]), base, parent)
-        if parent is None:
-            self._ids.hand(int(trace_id, 16))
-        attributes = _attributes(scope, headers)
-        return Recording(
-            self._tracer.start_span(_verb(scope), base, SpanKind.SERVER, attributes), base
+        ids = (trace_id, random[32:])
+        light = LightSpan(
+            self._origin,
+            _verb(scope),
+            _own(ids, parent, TraceFlags.SAMPLED),
+            base=base,
+            parent=parent,
+            attributes=_attributes(scope, headers),
+        )
+        span: Span = light if self._light_fits() else self._made_whole(light)
+        return Recording(span, base, ids)
+
+    def _made_whole(self, light: LightSpan) -> Span:
+        """Return a span of the SDK's with what a light one has."""
+        own = light.get_span_context()
+        self._ids.hand(trace_id=0 if light.parent_given else own.trace_id, span_id=own.span_id)
+        return self._tracer.start_span(
+            light.name_given,
+            light.base,
+            SpanKind.SERVER,
+            light.attributes_given,
+            start_time=light.started,
         )
 
     def _carrier(self, headers: Headers) -> dict[str, str]:

@@ -21,7 +21,11 @@ from fastapi import (
 )
 from fastapi.dependencies import utils
 from fastapi.dependencies.utils import get_dependant
+from fastapi.telemetry._asgi import NativeTelemetry
 from fastapi.testclient import TestClient
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import AliasChoices, BaseModel, Json, StringConstraints
 from starlette.routing import Match
 
@@ -29,6 +33,7 @@ from app.kit import found_once
 
 # Of a module, types know less than there is.
 FASTAPI: Any = utils
+ROUTING: Any = routing
 INCLUDED: Any = routing._IncludedRouter
 NAMES = (
     *("_get_param_aliases", "_get_param_model", "_is_json_field"),
@@ -75,7 +80,13 @@ def original(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     own = {name: inspect.unwrap(getattr(FASTAPI, name)) for name in NAMES}
     for name, function in own.items():
         monkeypatch.setattr(FASTAPI, name, function)
-    monkeypatch.setattr(INCLUDED, "_match", inspect.unwrap(INCLUDED._match))
+    for owner, name in (
+        (INCLUDED, "_match"),
+        (ROUTING, "_operation"),
+        (ROUTING, "get_telemetry_data"),
+        (NativeTelemetry, "__call__"),
+    ):
+        monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
     return own
 
 
@@ -202,6 +213,41 @@ def test_what_was_found_for_another_path_is_not_taken(original: dict[str, Any]) 
     assert match is Match.NONE
 
 
+def spans_of(**settings: Any) -> set[str]:
+    """Return the names of the spans that FastAPI makes of a request."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry: Any = {"tracer_provider": provider, **settings}
+    app = FastAPI(telemetry=telemetry)
+
+    @app.get("/")
+    async def route() -> str:
+        return "x"
+
+    with TestClient(app) as client:
+        client.get("/")
+    return {span.name for span in exporter.get_finished_spans()}
+
+
+def test_telemetry_is_looked_for_once_there_is_some(
+    original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, looked = ROUTING._operation, []
+
+    def _operation(*, name: str, function: object = None) -> object:
+        looked.append(name)
+        return own(name=name, function=function)
+
+    before = spans_of()
+    assert len(before) > 1
+    monkeypatch.setattr(ROUTING, "_operation", _operation)
+    assert found_once.remember()
+    assert spans_of(tracing=False, metrics=False, logs=False) == set()
+    assert not looked
+    assert spans_of() == before
+    assert looked
+
+
 def test_a_request_gets_the_same_answer(original: dict[str, Any]) -> None:
     app = FastAPI()
 
@@ -247,6 +293,15 @@ def test_a_fastapi_that_asks_otherwise_is_left_alone(
     monkeypatch.delattr(FASTAPI, name)
     assert not found_once.remember()
     assert all(getattr(FASTAPI, each) is original[each] for each in NAMES if each != name)
+
+
+@pytest.mark.parametrize("name", ["_operation", "get_telemetry_data"])
+def test_a_fastapi_that_watches_otherwise_is_left_alone(
+    original: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(ROUTING, name)
+    assert not found_once.remember()
+    assert all(getattr(FASTAPI, each) is original[each] for each in NAMES)
 
 
 @pytest.mark.parametrize("name", ["_match", "_handle_selected"])
