@@ -1,7 +1,6 @@
 """Workers that are recycled under full load: nobody notices, and it costs next to nothing."""
 
 import asyncio
-import statistics
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +19,8 @@ pytestmark = [
 ]
 
 CONNECTIONS = 16
-ROUNDS, SECONDS = 4, 2.5
-# Each worker is replaced every five seconds or so, at the rate of this load.
+ROUNDS, SECONDS = 8, 1.5
+# Each worker is replaced every three seconds or so, at the rate of this load.
 MAX_REQUESTS = 10_000
 GOAL = 0.95
 
@@ -79,6 +78,8 @@ def test_nobody_notices_that_workers_are_recycled(
     ratios = [
         recycled["answered"] / stayed["answered"] for stayed, recycled in zip(*counts, strict=True)
     ]
+    # A round may have two that are recycled, or none: what counts is all of them together.
+    stayed, others = (sum(count["answered"] for count in each) for each in counts)
     failures = sum((count - Counter(answered=count["answered"]) for count in counts[1]), Counter())
     recycled = len(services[1].events_so_far("worker is recycled"))
     # A figure, and no reason to fail: a shared machine may stand still in one half of a round.
@@ -86,9 +87,9 @@ def test_nobody_notices_that_workers_are_recycled(
         Row(
             "requests served while workers are recycled",
             goal=f"at least {GOAL} of those that workers serve which stay",
-            measured=round(statistics.median(ratios), 3),
+            measured=round(others / stayed, 3),
             unit="of them",
-            ok=statistics.median(ratios) >= GOAL,
+            ok=others / stayed >= GOAL,
             counts={"rounds": [round(ratio, 3) for ratio in ratios]},
         )
     )
@@ -100,5 +101,5 @@ def test_nobody_notices_that_workers_are_recycled(
         ok=not failures and recycled > 0,
         recycled=recycled,
         failures=dict(failures),
-        answered=[sum(count["answered"] for count in each) for each in counts],
+        answered=[stayed, others],
     )
