@@ -71,6 +71,7 @@ def test_a_pass_keeps_its_goals_when_all_of_them_are_reached() -> None:
     assert seen(*good).keeps(0.9)
     assert not seen(*good[1:]).keeps(0.9)
     assert not seen(*good, (0.1, 0.06, 503, LOAD)).keeps(0.9)
+    assert seen(*good, (0.1, 0.06, 503, LOAD)).keeps(0.9, cheap=True)
     assert not seen(*good, (0.1, 0.001, 503, PROBES)).keeps(0.9)
     assert not seen(*good, (3.5, 0.001, 503, CALM)).keeps(0.9)
     assert seen(*good, lateness=0.006).void
