@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability
@@ -12,6 +13,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.util._once import Once
 
 _OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
+# A request as a server tells of it.
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "GET",
+    "path": "/a",
+    "query_string": b"",
+    "scheme": "http",
+    "http_version": "1.1",
+    "server": ("10.0.0.7", 8000),
+}
 
 
 @contextmanager

@@ -17,17 +17,8 @@ from opentelemetry.trace import Span, SpanContext, Status, StatusCode, TraceFlag
 
 from app.kit.light_span import Fits, LightSpan
 from app.kit.request_spans import HandedIds, RequestSpans, Sampling
-from tests.support.tracing import untouched_tracing
+from tests.support.tracing import SCOPE, untouched_tracing
 
-SCOPE: dict[str, Any] = {
-    "type": "http",
-    "method": "GET",
-    "path": "/a",
-    "query_string": b"",
-    "scheme": "http",
-    "http_version": "1.1",
-    "server": ("10.0.0.7", 8000),
-}
 RANDOM = "a" * 32 + "b" * 16
 OTHER = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
 RESOURCE = Resource({"service.name": "x"})

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.kit.request_spans import HandedIds, RequestSpans, Sampling
 from app.kit.trace_context import carrier
-from tests.support.tracing import untouched_tracing
+from tests.support.tracing import SCOPE, untouched_tracing
 
 SAMPLERS = [
     f"{prefix}{kind}"
@@ -81,17 +81,6 @@ class Spans:
         opened.close(asked, route=route, status=status, error=error)
         finished = self.exporter.get_finished_spans()
         return finished[-1] if finished else None
-
-
-SCOPE: dict[str, Any] = {
-    "type": "http",
-    "method": "GET",
-    "path": "/a",
-    "query_string": b"",
-    "scheme": "http",
-    "http_version": "1.1",
-    "server": ("10.0.0.7", 8000),
-}
 
 
 @pytest.fixture
