@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AnyValue
 
-# The least that the SDK allows a span, unless the environment says otherwise.
+# So many the SDK keeps of a span, unless the environment says otherwise.
 _MOST_ATTRIBUTES = 128
 _SIMPLE = frozenset({str, bool, int, float})
 _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
@@ -33,9 +32,8 @@ _lock = threading.Lock()
 class Origin(NamedTuple):
     """What the spans of one service share, and what makes one of the SDK's out of a light one."""
 
-    resource: Resource
+    provider: TracerProvider
     scope: InstrumentationScope
-    export: Callable[[ReadableSpan], None]
     make: Callable[["LightSpan"], Span]
 
 
@@ -159,7 +157,7 @@ class LightSpan(Span):
             self.name_given,
             self._own,
             self.parent_given,
-            origin.resource,
+            origin.provider.resource,
             self.attributes_given,
             kind=SpanKind.SERVER,
             status=self._status,
@@ -167,7 +165,8 @@ class LightSpan(Span):
             end_time=time.time_ns() if end_time is None else end_time,
             instrumentation_scope=origin.scope,
         )
-        origin.export(self._whole)
+        # There is one where light spans fit.
+        origin.provider._active_span_processor.on_end(self._whole)  # noqa: SLF001
 
     def __getattr__(self, name: str) -> Any:
         """Return what a span of the SDK's tells of itself, such as its attributes."""

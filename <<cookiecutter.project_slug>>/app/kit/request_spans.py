@@ -217,12 +217,8 @@ class RequestSpans:
         self._tracer = provider.get_tracer("app", schema_url=_SCHEMA_URL)
         self._ids, self._sampling, self._untraced = ids, sampling, untraced
         self._light_fits = Fits(provider)
-        self._origin = Origin(
-            provider.resource,
-            InstrumentationScope("app", "", _SCHEMA_URL),
-            provider._active_span_processor.on_end,  # noqa: SLF001 (used where it `fits`)
-            self._made_whole,
-        )
+        scope = InstrumentationScope("app", "", _SCHEMA_URL)
+        self._origin = Origin(provider, scope, self._made_whole)
         # Other formats, and baggage, only where the environment asks for them.
         self._trace_context_alone = propagate.get_global_textmap() is TRACE_CONTEXT
 

@@ -221,8 +221,23 @@ def test_an_sdk_that_keeps_this_elsewhere_gets_no_light_span() -> None:
     class Provider:
         """Of another version."""
 
-    other: Any = Provider()
-    assert not Fits(other)()
+        def __init__(self, tracer: trace.Tracer) -> None:
+            self._own = tracer
+
+        def get_tracer(self, name: str, **about: str) -> trace.Tracer:
+            """Give the one there is."""
+            return self._own
+
+    with untouched_tracing():
+        whole = TracerProvider(shutdown_on_exit=False)
+        other: Any = Provider(whole.get_tracer("test"))
+        assert not Fits(other)()
+        sampling = Sampling("parentbased_always_on", 1)
+        spans = RequestSpans(other, HandedIds(), sampling, untraced=())
+        opened = spans.open(SCOPE, {}, RANDOM)
+        assert opened is not None
+        assert isinstance(trace.get_current_span(), SdkSpan)
+        opened.close(SCOPE, route="/a", status=200, error=None)
 
 
 def test_a_light_span_is_a_span_to_whoever_asks() -> None:
