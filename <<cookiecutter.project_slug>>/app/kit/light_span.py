@@ -1,20 +1,23 @@
-"""The span of a request to which little is added, at a fraction of the SDK's price.
+"""A span to which little is added, at a fraction of the SDK's price.
 
 The SDK keeps a span in objects that guard, bound and copy whatever may be added, though most spans
-of requests have a few attributes and nothing else. A `LightSpan` keeps these alone, and becomes a
-span of the SDK's as soon as somebody adds what it cannot keep: an event, a link, an exception, a
-list. What is exported is the same. It stands for a span only where nothing could tell them apart:
-`Fits` says whether a provider does no more with spans than to export them, within usual limits.
+of requests and of statements have a few attributes and nothing else. A `LightSpan` keeps these
+alone, and becomes a span of the SDK's as soon as somebody adds what it cannot keep: an event, a
+link, an exception, a list. What is exported is the same. It stands for a span only where nothing
+could tell them apart: `Fits` says whether a provider does no more with spans than to export them,
+within usual limits.
 """
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
+from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AnyValue
@@ -29,12 +32,93 @@ _IDLE = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
 _lock = threading.Lock()
 
 
-class Origin(NamedTuple):
-    """What the spans of one service share, and what makes one of the SDK's out of a light one."""
+class HandedIds(RandomIdGenerator):
+    """The SDK's random ids, and those that this thread has decided about already."""
 
-    provider: TracerProvider
-    scope: InstrumentationScope
-    make: Callable[["LightSpan"], Span]
+    def __init__(self) -> None:
+        self._own = threading.local()
+
+    def hand(self, *, trace_id: int = 0, span_id: int = 0) -> None:
+        """Give the next trace, and the next span, that this thread begins these ids."""
+        self._own.trace_id, self._own.span_id = trace_id, span_id
+
+    def generate_trace_id(self) -> int:
+        """Return the id that was handed over, once, or a random one."""
+        return self._handed("trace_id") or super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        """Return the id that was handed over, once, or a random one."""
+        return self._handed("span_id") or super().generate_span_id()
+
+    def _handed(self, name: str) -> int:
+        handed: int = getattr(self._own, name, 0)
+        setattr(self._own, name, 0)
+        return handed
+
+
+class Origin:
+    """Makes the spans of one name and kind: light ones where they fit, else those of the SDK.
+
+    `ids` are those of the provider. Without them none is light: one that became whole would have
+    another id.
+    """
+
+    def __init__(
+        self,
+        provider: TracerProvider,
+        name: str,
+        *,
+        kind: SpanKind,
+        ids: HandedIds | None,
+        schema_url: str | None = None,
+    ) -> None:
+        self.provider, self.kind = provider, kind
+        self.scope = InstrumentationScope(name, "", schema_url)
+        self._tracer = provider.get_tracer(name, schema_url=schema_url)
+        self._ids, self._fits = ids, Fits(provider)
+
+    def begin(
+        self,
+        name: str,
+        own: SpanContext,
+        *,
+        base: Context,
+        parent: SpanContext | None,
+        attributes: dict[str, Any],
+    ) -> Span:
+        """Begin a span that is recorded, whose ids are known already."""
+        light = LightSpan(self, name, own, base=base, parent=parent, attributes=attributes)
+        return light if self._fits() else self.whole(light)
+
+    def begin_here(self, name: str, attributes: Mapping[str, Any]) -> Span:
+        """Begin a span below the current one; below none, the sampler decides."""
+        base = context.get_current()
+        parent = trace.get_current_span(base)
+        if self._ids is None or not isinstance(parent, LightSpan):
+            return self._tracer.start_span(name, base, self.kind, attributes)
+        # Every sampler that can be set records what is below a recorded span of this process.
+        above = parent.get_span_context()
+        own = SpanContext(
+            above.trace_id,
+            self._ids.generate_span_id(),
+            is_remote=False,
+            trace_flags=above.trace_flags,
+            trace_state=above.trace_state,
+        )
+        return self.begin(name, own, base=base, parent=above, attributes=dict(attributes))
+
+    def whole(self, light: "LightSpan") -> Span:
+        """Return a span of the SDK's with what a light one has."""
+        own = light.get_span_context()
+        if self._ids is not None:
+            self._ids.hand(trace_id=0 if light.parent_given else own.trace_id, span_id=own.span_id)
+        return self._tracer.start_span(
+            light.name_given,
+            light.base,
+            self.kind,
+            light.attributes_given,
+            start_time=light.started,
+        )
 
 
 class Fits:
@@ -75,6 +159,9 @@ def _is_idle(kind: type[SpanProcessor]) -> bool:
 
 class LightSpan(Span):
     """A span that is recorded; see above."""
+
+    # What `statements` asks of a current span.
+    recorded = True
 
     def __init__(  # noqa: PLR0913 (what a span begins with)
         self,
@@ -159,7 +246,7 @@ class LightSpan(Span):
             self.parent_given,
             origin.provider.resource,
             self.attributes_given,
-            kind=SpanKind.SERVER,
+            kind=origin.kind,
             status=self._status,
             start_time=self.started,
             end_time=time.time_ns() if end_time is None else end_time,
@@ -178,7 +265,7 @@ class LightSpan(Span):
         """Become a span of the SDK's."""
         with _lock:
             if self._whole is None:
-                self._whole = made = self._origin.make(self)
+                self._whole = made = self._origin.whole(self)
                 made.set_status(self._status)
             whole = self._whole
         return whole if isinstance(whole, Span) else NonRecordingSpan(self._own)

@@ -5,7 +5,6 @@ A request that is not recorded has a placeholder, which hands the decision on to
 FastAPI can make these spans too: the same, in several times the CPU.
 """
 
-import threading
 import time
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -15,9 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -30,7 +27,7 @@ from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
-from .light_span import Fits, LightSpan, Origin
+from .light_span import HandedIds, Origin
 from .trace_context import TRACE_CONTEXT
 
 Headers = Mapping[bytes, bytes]
@@ -50,30 +47,6 @@ _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _NORMAL_CLOSE = (1000, 1001)
 _NOWHERE = Context()
 _TRACE_CONTEXT = (b"traceparent", b"tracestate")
-
-
-class HandedIds(RandomIdGenerator):
-    """The SDK's random ids, and those that this thread has decided about already."""
-
-    def __init__(self) -> None:
-        self._own = threading.local()
-
-    def hand(self, *, trace_id: int = 0, span_id: int = 0) -> None:
-        """Give the next trace, and the next span, that this thread begins these ids."""
-        self._own.trace_id, self._own.span_id = trace_id, span_id
-
-    def generate_trace_id(self) -> int:
-        """Return the id that was handed over, once, or a random one."""
-        return self._handed("trace_id") or super().generate_trace_id()
-
-    def generate_span_id(self) -> int:
-        """Return the id that was handed over, once, or a random one."""
-        return self._handed("span_id") or super().generate_span_id()
-
-    def _handed(self, name: str) -> int:
-        handed: int = getattr(self._own, name, 0)
-        setattr(self._own, name, 0)
-        return handed
 
 
 class Sampling:
@@ -214,11 +187,10 @@ class RequestSpans:
         *,
         untraced: Collection[str],
     ) -> None:
-        self._tracer = provider.get_tracer("app", schema_url=_SCHEMA_URL)
-        self._ids, self._sampling, self._untraced = ids, sampling, untraced
-        self._light_fits = Fits(provider)
-        scope = InstrumentationScope("app", "", _SCHEMA_URL)
-        self._origin = Origin(provider, scope, self._made_whole)
+        self._origin = Origin(
+            provider, "app", kind=SpanKind.SERVER, ids=ids, schema_url=_SCHEMA_URL
+        )
+        self._sampling, self._untraced = sampling, untraced
         # Other formats, and baggage, only where the environment asks for them.
         self._trace_context_alone = propagate.get_global_textmap() is TRACE_CONTEXT
 
@@ -238,28 +210,14 @@ class RequestSpans:
         if not self._sampling.records(int(trace_id[16:], 16), parent):
             return Placeholder((trace_id, random[32:]), base, parent)
         ids = (trace_id, random[32:])
-        light = LightSpan(
-            self._origin,
+        span = self._origin.begin(
             _verb(scope),
             _own(ids, parent, TraceFlags.SAMPLED),
             base=base,
             parent=parent,
             attributes=_attributes(scope, headers),
         )
-        span: Span = light if self._light_fits() else self._made_whole(light)
         return Recording(span, base, ids)
-
-    def _made_whole(self, light: LightSpan) -> Span:
-        """Return a span of the SDK's with what a light one has."""
-        own = light.get_span_context()
-        self._ids.hand(trace_id=0 if light.parent_given else own.trace_id, span_id=own.span_id)
-        return self._tracer.start_span(
-            light.name_given,
-            light.base,
-            SpanKind.SERVER,
-            light.attributes_given,
-            start_time=light.started,
-        )
 
     def _carrier(self, headers: Headers) -> dict[str, str]:
         names = _TRACE_CONTEXT if self._trace_context_alone else headers

@@ -16,7 +16,8 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from .request_spans import HandedIds, RequestSpans, Sampling
+from .light_span import HandedIds
+from .request_spans import RequestSpans, Sampling
 from .tracing import SPANS, TracingSettings
 
 log = structlog.get_logger()

@@ -8,6 +8,7 @@ message, which may quote a value, into the span.
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 from opentelemetry import trace
@@ -21,6 +22,8 @@ from .tracing import recording
 
 # Of a statement that inserts many rows, the end says nothing new.
 MAX_TEXT = 4096
+# Statements that are asked again and again.
+_MOST_KNOWN = 256
 _SYSTEM = "postgresql"
 _FIRST_WORD = re.compile(r"[A-Za-z]+")
 # Within the first connection's questions for the server's version, which are nobody's statements.
@@ -45,7 +48,18 @@ class _Statements:
     """Makes the spans of one engine."""
 
     def __init__(self, address: Address) -> None:
-        self._tracer = trace.get_tracer(__name__)
+        # Without traces never imported.
+        from .light_span import HandedIds, Origin  # noqa: PLC0415
+
+        provider: Any = trace.get_tracer_provider()
+        ids = getattr(provider, "id_generator", None)
+        self._origin = Origin(
+            provider,
+            __name__,
+            kind=SpanKind.CLIENT,
+            ids=ids if isinstance(ids, HandedIds) else None,
+        )
+        self._told = lru_cache(maxsize=_MOST_KNOWN)(self._tell)
         self._namespace = address.name or ""
         self._attributes: dict[str, str | int] = {
             db_attributes.DB_SYSTEM_NAME: _SYSTEM,
@@ -63,7 +77,9 @@ class _Statements:
             if _initializing.get() or not getattr(trace.get_current_span(), "recorded", True):
                 send(cursor, statement, *rest, **context)
                 return
-            span = self._begin(statement)
+            # Those that insert many rows are long, and each is another.
+            told = self._told if len(statement) <= MAX_TEXT else self._tell
+            span = self._origin.begin_here(*told(statement))
             try:
                 send(cursor, statement, *rest, **context)
             except BaseException as error:
@@ -74,18 +90,15 @@ class _Statements:
 
         return sends
 
-    def _begin(self, statement: str) -> Span:
+    def _tell(self, statement: str) -> tuple[str, dict[str, str | int]]:
+        """Return the name and the attributes of its span."""
         word = _FIRST_WORD.match(statement.lstrip())
         operation = word[0].upper() if word else _SYSTEM
-        return self._tracer.start_span(
-            f"{operation} {self._namespace}".rstrip(),
-            kind=SpanKind.CLIENT,
-            attributes={
-                **self._attributes,
-                db_attributes.DB_OPERATION_NAME: operation,
-                db_attributes.DB_QUERY_TEXT: statement[:MAX_TEXT],
-            },
-        )
+        return f"{operation} {self._namespace}".rstrip(), {
+            **self._attributes,
+            db_attributes.DB_OPERATION_NAME: operation,
+            db_attributes.DB_QUERY_TEXT: statement[:MAX_TEXT],
+        }
 
 
 def _leave_out_initialization(dialect: Dialect) -> None:

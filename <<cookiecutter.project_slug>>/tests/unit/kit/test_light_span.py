@@ -13,10 +13,13 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tra
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Span, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from sqlalchemy.engine.default import DefaultDialect
 
-from app.kit.light_span import Fits, LightSpan
-from app.kit.request_spans import HandedIds, RequestSpans, Sampling
+from app.kit.dsn import Address
+from app.kit.light_span import Fits, HandedIds, LightSpan, Origin
+from app.kit.request_spans import RequestSpans, Sampling
+from app.kit.statements import trace_database
 from tests.support.tracing import SCOPE, untouched_tracing
 
 RANDOM = "a" * 32 + "b" * 16
@@ -83,6 +86,24 @@ class Spans:
         sampling = Sampling("parentbased_always_on", 1)
         self._spans = RequestSpans(self.provider, ids, sampling, untraced=())
 
+    def statement(self, *changes: Change) -> ReadableSpan:
+        """Change the span of what a request asks of another, and return what was exported of it."""
+        ids = self.provider.id_generator
+        assert isinstance(ids, HandedIds)
+        calls = Origin(self.provider, "calls", kind=SpanKind.CLIENT, ids=ids)
+        opened = self._spans.open(SCOPE, {}, RANDOM)
+        assert opened is not None
+        # Both kinds take the id that comes next.
+        ids.hand(span_id=3)
+        span = calls.begin_here("SELECT x", {"db.query.text": "SELECT 1"})
+        for change in changes:
+            change(span)
+        span.end()
+        opened.close(SCOPE, route="/a", status=200, error=None)
+        found, _ = self.exporter.get_finished_spans()
+        self.exporter.clear()
+        return found
+
     def request(self, *changes: Change, headers: dict[bytes, bytes] | None = None) -> ReadableSpan:
         """Change the span of a request, and return what was exported of it."""
         opened = self._spans.open(SCOPE, headers or {}, RANDOM)
@@ -128,10 +149,38 @@ def test_what_is_exported_is_the_same(headers: dict[bytes, bytes], changes: list
         )
 
 
+@settings(deadline=None, max_examples=300)
+@given(changes=st.lists(CHANGES, max_size=6))
+def test_what_is_exported_of_a_statement_is_the_same(changes: list[Change]) -> None:
+    with untouched_tracing():
+        light, whole = Spans(), Spans(Idle())
+        assert told(light.statement(*changes)) == told(whole.statement(*changes))
+
+
+def test_a_request_that_sends_a_statement_needs_no_span_of_the_sdk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with untouched_tracing():
+        spans = Spans()
+        trace.set_tracer_provider(spans.provider)
+        dialect: Any = DefaultDialect()
+        monkeypatch.setattr(dialect, "do_execute", lambda *_: None)
+        trace_database(dialect, Address("db", 5432, "user", name="games"))
+        monkeypatch.setattr("opentelemetry.sdk.trace.Tracer.start_span", None)
+        opened = spans._spans.open(SCOPE, {}, RANDOM)
+        assert opened is not None
+        cursor: Any = None
+        dialect.do_execute(cursor, "SELECT 1", None)
+        opened.close(SCOPE, route="/a", status=200, error=None)
+        statement, request = spans.exporter.get_finished_spans()
+    assert (statement.name, statement.kind) == ("SELECT games", SpanKind.CLIENT)
+    assert statement.parent == request.context
+
+
 def test_what_most_requests_do_needs_no_span_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     with untouched_tracing():
         spans = Spans()
-        tracer: Any = spans._spans._tracer
+        tracer: Any = spans._spans._origin._tracer
         monkeypatch.setattr(tracer, "start_span", None)
         found = spans.request(lambda span: span.set_attribute("tenant", "a"))
     assert found.attributes is not None
