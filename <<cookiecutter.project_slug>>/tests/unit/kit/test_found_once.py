@@ -1,7 +1,8 @@
 """What FastAPI finds out once is what it finds out each time."""
 
+import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -9,12 +10,14 @@ from fastapi import (
     APIRouter,
     Body,
     Cookie,
+    Depends,
     FastAPI,
     File,
     Form,
     Header,
     Path,
     Query,
+    Security,
     UploadFile,
     WebSocket,
     routing,
@@ -38,7 +41,10 @@ INCLUDED: Any = routing._IncludedRouter
 NAMES = (
     *("_get_param_aliases", "_get_param_model", "_is_json_field"),
     "field_annotation_is_sequence",
+    *("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable", "_get_cache_key"),
 )
+
+CALLS = ("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable")
 
 
 class Filters(BaseModel):
@@ -81,6 +87,7 @@ def original(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name, function in own.items():
         monkeypatch.setattr(FASTAPI, name, function)
     for owner, name in (
+        *((ROUTING, name) for name in CALLS),
         (INCLUDED, "_match"),
         (ROUTING, "_operation"),
         (ROUTING, "get_telemetry_data"),
@@ -104,6 +111,81 @@ def test_every_answer_is_that_of_fastapi_the_second_time_too(original: dict[str,
             options = {"convert_underscores": dashes}
             names = original["_get_param_aliases"](field, **options)
             assert FASTAPI._get_param_aliases(field, **options) == names
+
+
+class Equal:
+    """Is another's equal, and no generator though that is."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+    def __hash__(self) -> int:
+        return 1
+
+    @property
+    def __wrapped__(self) -> Any:
+        return self._call
+
+
+async def generates() -> AsyncIterator[int]:
+    yield 1
+
+
+def generates_plainly() -> Iterator[int]:
+    yield 1
+
+
+def returns() -> None:
+    """Do nothing."""
+
+
+async def returns_later() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_whatever_is_called_is_what_it_is(original: dict[str, Any], name: str) -> None:
+    assert found_once.remember()
+    plain = [generates, generates_plainly, returns, returns_later, functools.partial(generates)]
+    for call in 2 * [*plain, *map(Equal, plain), Equal, None]:
+        assert getattr(FASTAPI, name)(call) == original[name](call)
+        assert getattr(ROUTING, name)(call) == original[name](call)
+
+
+def test_a_dependency_has_the_key_that_fastapi_gives_it(original: dict[str, Any]) -> None:
+    async def asks(
+        plain: Annotated[None, Depends(returns)],
+        scoped: Annotated[None, Security(returns_later, scopes=["b", "a"])],
+        function: Annotated[int, Depends(generates, scope="function")],
+    ) -> None:
+        del plain, scoped, function
+
+    assert found_once.remember()
+    found = get_dependant(path="/", call=asks).dependencies
+    assert len(found) == 3
+    for dependant in [*found, *found]:
+        key = original["_get_cache_key"](dependant=dependant)
+        assert FASTAPI._get_cache_key(dependant=dependant, uses_scopes_cache={}) == key
+
+
+def test_dependencies_that_are_new_each_time_are_not_kept_for_ever(
+    original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(found_once, "_MOST_KEPT", 4)
+    assert found_once.remember()
+    for number in range(10):
+        made = get_dependant(path="/", call=returns, name=f"{number}")
+        key = original["_get_cache_key"](dependant=made)
+        assert FASTAPI._get_cache_key(dependant=made) == key
+    (kept,) = (
+        cell.cell_contents
+        for cell in FASTAPI._get_cache_key.__closure__
+        if isinstance(cell.cell_contents, dict)
+    )
+    assert len(kept) <= 4
 
 
 def test_a_field_is_asked_about_once(
