@@ -9,6 +9,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from .gate import Gate, Places
 from .meters import Counter, Gauge, Histogram
+from .slots import observer
 
 SIZE = Gauge(
     "db_pool_size", "Connections that the database pool keeps.", multiprocess_mode="livesum"
@@ -42,9 +43,8 @@ class PoolBusyError(PoolTimeoutError):
 class MeasuredPool(AsyncAdaptedQueuePool):
     """Measures how long it takes to get a connection, and refuses at once where it would be long.
 
-    It takes 6 us when there is one at once. One that came back a moment ago is not asked whether it
-    lives, as `pool_pre_ping` would: unless the server has closed it, it is as alive as any answer
-    could say.
+    One that came back a moment ago is not asked whether it lives, as `pool_pre_ping` would: unless
+    the server has closed it, it is as alive as any answer could say.
     """
 
     waiting = 0
@@ -53,6 +53,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate = Gate("db_pool", self._places, clock=self.clock)
+        self._observe = observer(WAIT_SECONDS)
 
     def sample(self) -> None:
         """Set the gauges to what they are now."""
@@ -63,16 +64,18 @@ class MeasuredPool(AsyncAdaptedQueuePool):
 
     def refuse_if_busy(self) -> None:
         """Raise `PoolBusyError` when one more would wait for too long."""
-        if self._gate.refuses():
+        if not self._has_free() and self._gate.refuses():
             raise PoolBusyError
 
+    def _has_free(self) -> bool:
+        return self._overflow < self._max_overflow or self.checkedin() > 0
+
     def _places(self) -> Places:
-        free = self._overflow < self._max_overflow or self.checkedin() > 0
-        return Places(free, self.size() + self._max_overflow, self.waiting)
+        return Places(self._has_free(), self.size() + self._max_overflow, self.waiting)
 
     def _do_get(self) -> ConnectionPoolEntry:
-        if self._places().free:
-            WAIT_SECONDS.observe(0)
+        if self._has_free():
+            self._observe(0)
             return self._trusted(self._at_once())
         self.refuse_if_busy()
         self.waiting += 1
@@ -84,7 +87,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
             raise
         finally:
             self.waiting -= 1
-            WAIT_SECONDS.observe(self.clock() - started)
+            self._observe(self.clock() - started)
         self._gate.took(self.checkedout())
         return self._trusted(found)
 

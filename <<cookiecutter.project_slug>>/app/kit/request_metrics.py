@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, values
 from prometheus_fastapi_instrumentator.metrics import default
 
-from .slots import Cell, cell_of
+from .slots import Cell, cell_of, private
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 # What the instrumentator calls requests that no route matched.
@@ -77,18 +77,18 @@ class RequestMetrics:
         found = [
             cell_of(value)
             for value in (
-                *_private(total, "value"),
-                *_private(received, "count", "sum"),
-                *_private(sent, "count", "sum"),
-                *_private(fine, "sum"),
-                *_private(coarse, "sum"),
-                *_private(fine, "buckets")[0],
-                *_private(coarse, "buckets")[0],
+                *private(total, "value"),
+                *private(received, "count", "sum"),
+                *private(sent, "count", "sum"),
+                *private(fine, "sum"),
+                *private(coarse, "sum"),
+                *private(fine, "buckets")[0],
+                *private(coarse, "buckets")[0],
             )
         ]
         if None in found:
             return None
-        return found, *_private(fine, "upper_bounds"), *_private(coarse, "upper_bounds")
+        return found, *private(fine, "upper_bounds"), *private(coarse, "upper_bounds")
 
 
 _Cells = tuple[Sequence[Cell], Sequence[float], Sequence[float]]
@@ -127,8 +127,3 @@ def _direct(cells: Sequence[Cell], fine_bounds: Sequence[float], bounds: Sequenc
 def _ignore(seconds: float, received: int, sent: int) -> None:
     """Count nothing."""
     del seconds, received, sent
-
-
-def _private(metric: Any, *names: str) -> list[Any]:
-    """Return what a metric of prometheus_client keeps to itself."""
-    return [getattr(metric, f"_{name}") for name in names]

@@ -9,12 +9,13 @@ import mmap
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, multiprocess, values
+from prometheus_client import CollectorRegistry, Histogram, multiprocess, values
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
@@ -156,6 +157,35 @@ def cell_of(value: Any) -> Cell | None:
     value.get()
     file: ReservedDict = value._file  # noqa: SLF001 (it does not tell where it writes)
     return file.cell(value._key)  # noqa: SLF001 (the same)
+
+
+def observer(histogram: Histogram) -> Callable[[float], None]:
+    """Return what observes, in a tenth of the time of `histogram.observe` where that is in a file.
+
+    Ask in the process that observes, and for the histogram of one set of labels.
+    """
+    try:
+        values = private(histogram, "sum", "buckets")
+        cells = [cell_of(value) for value in (values[0], *values[1])]
+        (bounds,) = private(histogram, "upper_bounds")
+    except (AttributeError, KeyError, TypeError):
+        # In memory, or another version of the library.
+        return histogram.observe
+    if None in cells:
+        return histogram.observe
+    (file, total), *buckets = (cell for cell in cells if cell is not None)
+    indexes = [index for _, index in buckets]
+
+    def observe(amount: float) -> None:
+        file[total] += amount
+        file[indexes[bisect_left(bounds, amount)]] += 1.0
+
+    return observe
+
+
+def private(metric: Any, *names: str) -> list[Any]:
+    """Return what a metric of prometheus_client keeps to itself."""
+    return [getattr(metric, f"_{name}") for name in names]
 
 
 def lowest_free(taken: Iterable[int]) -> int:

@@ -15,6 +15,7 @@ from anyio import CapacityLimiter
 from .errors import Overloaded
 from .gate import Gate, Places
 from .meters import Gauge, Histogram
+from .slots import observer
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -144,7 +145,7 @@ def _measuring(
     plain: type[CapacityLimiter], purpose: str, *, clock: Callable[[], float]
 ) -> type[CapacityLimiter]:
     """Return the class of one limiter, which measures and refuses."""
-    seconds = QUEUE_SECONDS.labels(purpose)
+    observe = observer(QUEUE_SECONDS.labels(purpose))
     limiter: CapacityLimiter | None = None
     waiting = 0
     # Requests that had a thread already: FastAPI takes another for their answer.
@@ -171,7 +172,7 @@ def _measuring(
             await plain.acquire_on_behalf_of(self, borrower)
         finally:
             waiting -= queues
-            seconds.observe(clock() - started)
+            observe(clock() - started)
         gate.took(self.borrowed_tokens)
         if isinstance(borrower, asyncio.Task):
             known.add(borrower)
