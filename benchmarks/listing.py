@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.features.shop.models import Game
-from app.features.shop.queries import page
+from app.features.shop.queries import PAGE
 from app.features.shop.routes import After, Limit
 from app.features.shop.schemas import GameOut, GamePage
 from app.kit.database import SessionDep
@@ -42,10 +42,11 @@ def bare() -> FastAPI:
         after: After = 0,
         limit: Limit = 50,
     ) -> GamePage:
-        async with connecting as rows:
-            found = await page(rows, after=after, limit=limit + 1)
-        games = [GameOut.model_validate(game) for game in found[:limit]]
-        return GamePage(games=games, next=games[-1].id if len(found) > limit else None)
+        async with connecting as connection:
+            found = await connection.execute(PAGE, {"after": after, "limit": limit + 1})
+            columns = tuple(found.keys())
+            rows = [dict(zip(columns, row, strict=True)) for row in found.all()]
+        return GamePage.of(rows, limit=limit)
 
     return app
 

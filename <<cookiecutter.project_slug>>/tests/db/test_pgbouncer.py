@@ -72,6 +72,8 @@ async def run_many(database: Database) -> None:
             assert await session.scalar(text("SELECT text FROM notes WHERE text = :name"), name)
             rows = await session.execute(text("SELECT count(*) FROM notes"))
             assert rows.scalar_one() > 0
+        found = await database.rows(text("SELECT text FROM notes WHERE text = :name"), name)
+        assert found == [{"text": str(number)}]
 
     await asyncio.gather(*(once(number) for number in range(150)))
 

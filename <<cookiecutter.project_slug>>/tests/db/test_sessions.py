@@ -11,8 +11,15 @@ from sqlalchemy import text
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.kit.database import Database, DatabaseUnavailable
+from app.kit.database import (
+    Database,
+    DatabaseSettings,
+    DatabaseUnavailable,
+    StatementTimeout,
+    open_database,
+)
 from tests.support import asgi, notes
+from tests.support.turns import turns, until
 
 pytestmark = pytest.mark.anyio
 
@@ -121,6 +128,53 @@ async def test_reads_see_new_data_with_each_statement_and_transactions_one_time(
 
 async def clock(session: Any) -> Any:
     return await session.scalar(text("SELECT now()"))
+
+
+async def test_rows_are_dicts_of_what_is_there_now(
+    api: httpx2.AsyncClient, database: Database
+) -> None:
+    for name in "ab":
+        assert (await api.post(f"/notes/{name}")).status_code == 201
+    query = text("SELECT text, length(text) AS size FROM notes WHERE text > :after")
+    assert await database.rows(query, {"after": "a"}) == [{"text": "b", "size": 1}]
+    assert await database.rows(query, {"after": "b"}) == []
+    assert database.connections_in_use == 0
+
+
+async def test_rows_are_read_outside_of_a_transaction_and_the_next_one_has_its_own(
+    database: Database,
+) -> None:
+    added = text("INSERT INTO notes VALUES (:name) RETURNING text")
+    found = text("SELECT text FROM notes")
+    # Nobody commits it.
+    assert await database.rows(added, {"name": "a"}) == [{"text": "a"}]
+    assert await database.rows(found) == [{"text": "a"}]
+    async with database.transaction() as session:
+        await session.execute(added, {"name": "b"})
+        await session.rollback()
+    assert await database.rows(found) == [{"text": "a"}]
+
+
+async def test_who_leaves_while_rows_are_read_holds_no_connection(database: Database) -> None:
+    reading = asyncio.create_task(database.rows(text("SELECT pg_sleep(30)")))
+    await until(lambda: database.connections_in_use == 1)
+    await turns(20)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert database.connections_in_use == 0
+    assert await database.rows(text("SELECT 1 AS one")) == [{"one": 1}]
+
+
+async def test_rows_that_take_too_long_are_a_problem_and_the_connection_goes_on(
+    notes_settings: DatabaseSettings,
+) -> None:
+    settings = notes_settings.model_copy(update={"statement_timeout_ms": 50})
+    async with open_database(settings) as database:
+        with pytest.raises(StatementTimeout):
+            await database.rows(text("SELECT pg_sleep(30)"))
+        assert database.connections_in_use == 0
+        assert await database.rows(text("SELECT 1 AS one")) == [{"one": 1}]
 
 
 async def test_a_full_pool_is_a_problem_that_says_when_to_come_back(

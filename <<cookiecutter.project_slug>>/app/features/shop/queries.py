@@ -9,15 +9,16 @@ from typing import Any
 from sqlalchemy import Integer, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncScalarResult, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncScalarResult, AsyncSession
 
 from app.features.shop.models import Game
 from app.features.shop.schemas import GameIn, Stock, Summary
+from app.kit.database import Database
 from app.kit.errors import Conflict, NotFound
 
 ROWS_PER_CHUNK = 200
 # Put together once: to build a query takes longer than to run it.
-_PAGE = (
+PAGE = (
     select(Game.id, Game.name, Game.price, Game.in_stock)
     .where(Game.id > bindparam("after"))
     .order_by(Game.id)
@@ -39,15 +40,13 @@ class NameTaken(Conflict):
         super().__init__(f"There is already a game named {name!r}.")
 
 
-async def page(connection: AsyncConnection, *, after: int, limit: int) -> list[dict[str, Any]]:
+async def page(database: Database, *, after: int, limit: int) -> list[dict[str, Any]]:
     """Return up to `limit` games whose id is greater than `after`, each as a dict of its columns.
 
     A list is asked for most often and nobody changes what it shows: no objects are made of its
-    rows, and dicts are what pydantic reads in the least time, a third of that of rows.
+    rows.
     """
-    found = await connection.execute(_PAGE, {"after": after, "limit": limit})
-    columns = tuple(found.keys())
-    return [dict(zip(columns, row, strict=True)) for row in found]
+    return await database.rows(PAGE, {"after": after, "limit": limit})
 
 
 async def every(session: AsyncSession) -> AsyncScalarResult[Game]:

@@ -81,11 +81,9 @@ ADVISED = answer(
 @router.get("")
 async def list_games(resources: ResourcesDep, after: After = 0, limit: Limit = 50) -> GamePage:
     """List games in the order of their ids."""
-    async with resources.database.connected() as rows:
-        # One more than asked for tells whether there is a next page.
-        found = await queries.page(rows, after=after, limit=limit + 1)
-    games = [GameOut.model_validate(game) for game in found[:limit]]
-    return GamePage(games=games, next=games[-1].id if len(found) > limit else None)
+    # One more than asked for tells whether there is a next page.
+    found = await queries.page(resources.database, after=after, limit=limit + 1)
+    return GamePage.of(found, limit=limit)
 
 
 @router.post(

@@ -1,10 +1,10 @@
 """What crosses the wire."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
@@ -69,6 +69,14 @@ class GamePage(BaseModel):
 
     games: list[GameOut]
     next: int | None = Field(description="`after` of the next page; null on the last")
+
+    @classmethod
+    def of(cls, found: Sequence[Mapping[str, Any]], *, limit: int) -> Self:
+        """Put the first `limit` games on a page; there is a next one if more were found."""
+        games = found[:limit]
+        following = games[-1]["id"] if len(found) > limit else None
+        # All at once, which takes a fraction of the time of one after another.
+        return cls.model_validate({"games": games, "next": following})
 
 
 class Scan(BaseModel):
