@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from benchmarks.report import SIMULATED, Row
 
 # As in the service: kit/gate.py.
-PATIENCE_SECONDS = 0.05
+PATIENCE_SECONDS = 0.03
 USEFUL_SECONDS = 0.5
 WORKERS = 2
 MULTIPLES = (1.0, 2.0, 4.0)

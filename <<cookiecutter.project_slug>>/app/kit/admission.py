@@ -37,15 +37,21 @@ EXPECTED_SECONDS = Gauge(
 LIMIT = "event_loop"
 # A turn that takes longer starts fewer requests the next time.
 TURN_SECONDS = 0.002
+# All who wait start at once when that makes a turn no longer than this: a queue as short as that is
+# soon gone, and fewer turns cost less.
+QUEUE_SECONDS = 0.004
 _MOST_AT_ONCE = 512.0
 # What was learned is forgotten in so many seconds of work, and means little before there was so
-# much. A turn counts for no more than that: one that is long must not outweigh all others.
+# much. Turns count for no more than that: one that is long must not outweigh all others.
 _MEMORY_SECONDS, LEAST_SECONDS = 1.0, 0.05
+# Turns that are all work are learned from together, so many seconds of them: to ask how long others
+# had the core is a system call.
+STRETCH_SECONDS = 0.01
 # Requests of late that would take less than this share of a core are no crowd: who waits does so
 # because others have the core, and may do so for longer.
 CROWD = 0.9
 ALONE_SECONDS = 2.0
-_WINDOW_SECONDS, _LEAST_WINDOW_SECONDS = 1.0, 0.2
+_WINDOW_SECONDS, _LEAST_WINDOW_SECONDS = 1.0, 0.1
 
 
 class Admission:
@@ -67,8 +73,9 @@ class Admission:
         self._waiting: deque[Callable[[], None]] = deque()
         # Requests that may start in a turn, have started in this one, and when it began.
         self._batch, self._started, self._began = 1.0, 0, 0.0
-        # How long others had had the core by then.
-        self._gone = 0.0
+        # Turns that were all work and are not learned from yet: how long they took, how many
+        # requests started in them, and how long others had had the core when they began.
+        self._stretch, self._stretch_requests, self._gone = 0.0, 0, 0.0
         self._refused_at = float("-inf")
         # When the time began in which requests are counted, how many there had been by then, and
         # how many a second came in the time before.
@@ -141,16 +148,18 @@ class Admission:
         elif self._started >= int(self._batch):
             self._batch = min(_MOST_AT_ONCE, self._batch * 1.5)
         waiting = self._waiting
-        if self._all_work or waiting:
-            gone = self._away()
-            if self._all_work:
-                # Not the time in which others had the core: what starts beside this worker is soon
-                # done, and a request costs no more for that.
-                self._learn(seconds - (gone - self._gone))
-            self._gone = gone
+        if self._all_work:
+            self._stretch += seconds
+            self._stretch_requests += self._started
+            if self._stretch >= STRETCH_SECONDS or not waiting:
+                self._learn()
+        elif waiting:
+            self._gone = self._away()
         self._started, self._began = 0, now
         self._all_work = self.pressed
-        while waiting and self._started < int(self._batch):
+        short = 0 < self.expected_wait_seconds <= QUEUE_SECONDS
+        room = len(waiting) if short else int(self._batch)
+        while waiting and self._started < room:
             self._started += 1
             self.admitted += 1
             waiting.popleft()()
@@ -167,12 +176,16 @@ class Admission:
         rate = (total - self._window_total) / max(seconds, _LEAST_WINDOW_SECONDS)
         return expected > ALONE_SECONDS or max(rate, self._rate) * self._cost > CROWD
 
-    def _learn(self, seconds: float) -> None:
-        """Take a turn, all of which was work, into the mean cost of a request."""
-        seconds = min(seconds, LEAST_SECONDS)
+    def _learn(self) -> None:
+        """Take turns, all of which were work, into the mean cost of a request."""
+        gone = self._away()
+        # Not the time in which others had the core: what starts beside this worker is soon done,
+        # and a request costs no more for that.
+        seconds = min(self._stretch - (gone - self._gone), LEAST_SECONDS)
         kept = 1 - seconds / _MEMORY_SECONDS
         self._seconds = self._seconds * kept + seconds
-        self._requests = self._requests * kept + self._started
+        self._requests = self._requests * kept + self._stretch_requests
+        self._stretch, self._stretch_requests, self._gone = 0.0, 0, gone
         if self._seconds >= LEAST_SECONDS and self._requests:
             self._cost = self._seconds / self._requests
 

@@ -14,8 +14,8 @@ from .meters import Counter
 
 # Who would be served sooner than this may wait where somebody was refused of late; where nobody
 # was, it is a crowd that came only now and may be gone as soon, and one may wait for longer.
-PATIENCE_SECONDS = 0.05
-BURST_SECONDS = 0.15
+PATIENCE_SECONDS = 0.03
+BURST_SECONDS = 0.08
 # After its last refusal a gate is pressed for so long.
 PRESSED_SECONDS = 1.0
 REFUSED = Counter(

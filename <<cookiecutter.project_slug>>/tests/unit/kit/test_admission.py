@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.kit.admission import ALONE_SECONDS, LEAST_SECONDS, TURN_SECONDS, Admission, Away
+from app.kit.admission import (
+    ALONE_SECONDS,
+    LEAST_SECONDS,
+    QUEUE_SECONDS,
+    TURN_SECONDS,
+    Admission,
+    Away,
+)
 from app.kit.gate import BURST_SECONDS, PATIENCE_SECONDS
 from tests.support.turns import turns, until
 
@@ -173,6 +180,59 @@ def test_a_mix_of_cheap_and_dear_is_served_without_a_number_for_either() -> None
     mean = 0.00505 + READ_SECONDS
     assert len(loop.served) >= 0.85 * loop.now / mean
     assert longest([answer for answer in loop.served if answer[0] > 1]) <= 0.3
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 999), load=st.floats(2, 4))
+def test_a_crowd_after_a_calm_time_is_seen_before_many_wait_for_long(
+    seed: int, load: float
+) -> None:
+    loop, costs = Loop(), [[0.0008, 0.0006]]
+    calm = at_random(0.5 / 0.0014, costs, seconds=2, seed=seed)
+    crowd = at_random(load / 0.0014, costs, begin=2.4, seconds=2, seed=seed)
+    # Something had to wait before, or it would not be known what a request costs.
+    loop.serve(at_random(2 / 0.0014, costs, begin=-1, seconds=1, seed=seed) + calm + crowd)
+    assert longest([answer for answer in loop.served if answer[0] > 1.5]) <= 0.25
+
+
+def waiting(count: int) -> tuple[Admission, list[int]]:
+    """Let so many wait for what costs a millisecond, until a turn after the first has begun."""
+    ready: list[Callable[[], None]] = []
+    started: list[int] = []
+    now = 0.0
+    admission = Admission(clock=lambda: now, away=lambda: 0.0, soon=ready.append)
+
+    def spend(number: int) -> None:
+        nonlocal now
+        now += 0.001
+        started.append(number)
+
+    # Until it is known what one costs, and nobody waits any more.
+    for number in range(100):
+        if not admission.enter():
+            assert admission.wait(partial(spend, number))
+    while ready:
+        ready.pop(0)()
+    started.clear()
+    assert admission.enter()
+    for number in range(count):
+        assert admission.wait(partial(spend, number))
+    for _ in range(2):
+        ready.pop(0)()
+    return admission, started
+
+
+def test_a_short_queue_starts_in_one_turn() -> None:
+    short = int(0.9 * QUEUE_SECONDS / 0.001)
+    admission, started = waiting(short)
+    assert len(started) == short > TURN_SECONDS / 0.001
+    assert not admission.pressed
+
+
+def test_a_long_queue_starts_in_turns_that_stay_short() -> None:
+    admission, started = waiting(20)
+    assert 1 <= len(started) <= TURN_SECONDS / 0.001 + 1
+    assert admission.pressed
 
 
 def test_after_overload_nothing_is_refused() -> None:
