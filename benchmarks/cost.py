@@ -76,10 +76,16 @@ def lists(service: Path, database: dict[str, str]) -> list[Contest]:
     """Return the ways to serve twenty games of a table."""
     # The bare one runs the query of the service.
     bare = services.bare("benchmarks.listing:bare()", folder=service, **database)
+    one_step = services.bare(
+        "benchmarks.listing:bare_in_one_step()",
+        folder=service,
+        name="bare FastAPI, rows read as the service reads them",
+        **database,
+    )
     full = services.full(service, "the service, 10 % of traces", sampled=0.1, settings=database)
     naive = services.full(service, "objects in a transaction", sampled=0.1, settings=database)
     return [
-        Contest("20 games", BARE, (Goal(bare, LIST), Goal(full, LIST, 0.95))),
+        Contest("20 games", BARE, (Goal(bare, LIST), Goal(full, LIST, 0.95), Goal(one_step, LIST))),
         Contest(
             "20 games, beside objects in a transaction",
             naive.name,
