@@ -51,6 +51,7 @@ STRETCH_SECONDS = 0.01
 # because others have the core, and may do so for longer.
 CROWD = 0.9
 ALONE_SECONDS = 2.0
+# Requests are counted for so long, and for no less: the first of a crowd come faster than the rest.
 _WINDOW_SECONDS, _LEAST_WINDOW_SECONDS = 1.0, 0.1
 
 

@@ -216,7 +216,7 @@ class Database:
     async def rows(
         self, query: Executable, parameters: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Return what one query finds, each row as a dict of its columns.
+        """Return what one query finds, each row as a dict by the names of its columns.
 
         There is no transaction, as in `reading`, and no session that makes objects of rows: for
         routes that are asked all the time.

@@ -160,14 +160,13 @@ def cell_of(value: Any) -> Cell | None:
 
 
 def observer(histogram: Histogram) -> Callable[[float], None]:
-    """Return what observes, in a tenth of the time of `histogram.observe` where that is in a file.
+    """Return what does as `histogram.observe`, without its lookups where its values are in a file.
 
     Ask in the process that observes, and for the histogram of one set of labels.
     """
     try:
-        values = private(histogram, "sum", "buckets")
-        cells = [cell_of(value) for value in (values[0], *values[1])]
-        (bounds,) = private(histogram, "upper_bounds")
+        amounts, counts, bounds = private(histogram, "sum", "buckets", "upper_bounds")
+        cells = [cell_of(value) for value in (amounts, *counts)]
     except (AttributeError, KeyError, TypeError):
         # In memory, or another version of the library.
         return histogram.observe
