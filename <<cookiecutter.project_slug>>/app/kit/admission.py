@@ -47,12 +47,12 @@ _MEMORY_SECONDS, LEAST_SECONDS = 1.0, 0.05
 # Turns that are all work are learned from together, so many seconds of them: to ask how long others
 # had the core is a system call.
 STRETCH_SECONDS = 0.01
-# Requests of late that would take less than this share of a core are no crowd: who waits does so
-# because others have the core, and may do so for longer.
-CROWD = 0.9
-ALONE_SECONDS = 2.0
-# Requests are counted for so long, and for no less: the first of a crowd come faster than the rest.
-_WINDOW_SECONDS, _LEAST_WINDOW_SECONDS = 1.0, 0.1
+# A load that would not keep one waiting too long if the worker had this share of a core to itself
+# is no crowd: others have the core, and one may wait for so many seconds.
+ALONE, ALONE_SECONDS = 0.9, 2.0
+# For as long as that they may have it, and then for this share of the time: to a worker that never
+# has a core to itself, a crowd is what its part of one cannot serve.
+AWAY = 0.1
 
 
 class Admission:
@@ -78,9 +78,11 @@ class Admission:
         # requests started in them, and how long others had had the core when they began.
         self._stretch, self._stretch_requests, self._gone = 0.0, 0, 0.0
         self._refused_at = float("-inf")
-        # When the time began in which requests are counted, how many there had been by then, and
-        # how many a second came in the time before.
-        self._window, self._window_total, self._rate = 0.0, 0, 0.0
+        # How long one would have waited when this turn began if the worker had a core to itself,
+        # and how many requests had come by then.
+        self._alone, self._counted = 0.0, 0
+        # For how long others may still have the core, as of a time.
+        self._pardon, self._pardon_at = ALONE_SECONDS, 0.0
         # Whether somebody waited when this turn began: only then is all of its time work.
         self._all_work = False
         # Work of late and the requests that were started in that time: a request costs, all of its
@@ -116,9 +118,10 @@ class Admission:
     def wait(self, start: Callable[[], None]) -> bool:
         """Have `start` called when it is its turn, or return false: it would take too long."""
         now = self.clock()
-        longest = patience(pressed=now - self._refused_at < PRESSED_SECONDS)
+        pressed = now - self._refused_at < PRESSED_SECONDS
+        longest = max(patience(pressed=pressed), self._cost)
         expected = self.expected_wait_seconds
-        if expected > max(longest, self._cost) and self._is_crowd(now, expected):
+        if expected > longest and (self._wait_alone(now) > longest or expected > ALONE_SECONDS):
             self._refused_at = now
             self.refused += 1
             return False
@@ -153,9 +156,12 @@ class Admission:
             self._stretch += seconds
             self._stretch_requests += self._started
             if self._stretch >= STRETCH_SECONDS or not waiting:
-                self._learn()
+                self._learn(now)
         elif waiting:
             self._gone = self._away()
+        self._alone = max(0.0, self._wait_alone(now)) if waiting else 0.0
+        # Who waits is counted as soon as it is known what one costs.
+        self._counted = self.admitted + self.refused + (len(waiting) if self._cost else 0)
         self._started, self._began = 0, now
         self._all_work = self.pressed
         short = 0 < self.expected_wait_seconds <= QUEUE_SECONDS
@@ -167,22 +173,24 @@ class Admission:
         if self._all_work:
             self._soon(self._turn)
 
-    def _is_crowd(self, now: float, expected: float) -> bool:
-        """Tell whether it is for too many requests that one more would wait."""
-        total = self.admitted + self.refused + len(self._waiting)
-        seconds = now - self._window
-        if seconds > _WINDOW_SECONDS:
-            self._rate = (total - self._window_total) / seconds
-            self._window, self._window_total, seconds = now, total, 0.0
-        rate = (total - self._window_total) / max(seconds, _LEAST_WINDOW_SECONDS)
-        return expected > ALONE_SECONDS or max(rate, self._rate) * self._cost > CROWD
+    def _wait_alone(self, now: float) -> float:
+        """Return how long one that arrives now would wait if no others were on the core.
 
-    def _learn(self) -> None:
+        Less than 0 where such a core would have nothing to do.
+        """
+        # What came in a turn, however long, is read when it ends: only as a whole it counts.
+        come = self.admitted + self.refused + len(self._waiting) - self._counted
+        return self._alone + come * self._cost - (now - self._began) * ALONE
+
+    def _learn(self, now: float) -> None:
         """Take turns, all of which were work, into the mean cost of a request."""
         gone = self._away()
-        # Not the time in which others had the core: what starts beside this worker is soon done,
-        # and a request costs no more for that.
-        seconds = min(self._stretch - (gone - self._gone), LEAST_SECONDS)
+        away = gone - self._gone
+        pardon = self._pardon + (now - self._pardon_at) * AWAY
+        self._pardon, self._pardon_at = max(0.0, min(pardon, ALONE_SECONDS) - away), now
+        self._alone += max(0.0, away - pardon) * ALONE
+        # Not the time in which others had the core: a request costs no more for that.
+        seconds = min(self._stretch - away, LEAST_SECONDS)
         kept = 1 - seconds / _MEMORY_SECONDS
         self._seconds = self._seconds * kept + seconds
         self._requests = self._requests * kept + self._stretch_requests

@@ -188,11 +188,21 @@ def test_a_crowd_after_a_calm_time_is_seen_before_many_wait_for_long(
     seed: int, load: float
 ) -> None:
     loop, costs = Loop(), [[0.0008, 0.0006]]
-    calm = at_random(0.5 / 0.0014, costs, seconds=2, seed=seed)
-    crowd = at_random(load / 0.0014, costs, begin=2.4, seconds=2, seed=seed)
     # Something had to wait before, or it would not be known what a request costs.
-    loop.serve(at_random(2 / 0.0014, costs, begin=-1, seconds=1, seed=seed) + calm + crowd)
-    assert longest([answer for answer in loop.served if answer[0] > 1.5]) <= 0.25
+    before = at_random(2 / 0.0014, costs, seconds=1, seed=seed)
+    calm = at_random(0.5 / 0.0014, costs, begin=1, seconds=2, seed=seed)
+    crowd = at_random(load / 0.0014, costs, begin=3, seconds=2, seed=seed)
+    loop.serve(before + calm + crowd)
+    assert longest([answer for answer in loop.served if answer[0] > 2]) <= 1.5 * BURST_SECONDS
+
+
+def test_behind_all_who_came_before_it_was_known_what_one_costs_nobody_waits() -> None:
+    loop = Loop()
+    # Seconds of work at the first moment, and half a core's from then on.
+    loop.serve([(0.0, [0.0014])] * 2000 + at_random(0.5 / 0.0014, [[0.0014]], begin=0.2))
+    later = [answer for answer in loop.served if answer[0] > 0]
+    assert len(later) > 100
+    assert longest(later) <= 1.5 * BURST_SECONDS
 
 
 def waiting(count: int) -> tuple[Admission, list[int]]:
@@ -270,9 +280,29 @@ def test_a_thread_knows_how_long_it_has_waited_for_a_core() -> None:
     assert 0 <= before <= away()
 
 
+def test_others_may_come_again_later() -> None:
+    loop = Loop(shared=lambda now: 10 if 3 <= now % 30 < 5 else 1)
+    loop.serve(at_random(150, [[0.003]], seconds=95))
+    assert not loop.refused
+
+
+@given(seed=st.integers(0, 100), load=st.floats(2, 5), shared=st.integers(2, 4))
+@settings(deadline=None, max_examples=20)
+def test_who_never_has_a_core_to_itself_is_as_large_as_its_part(
+    seed: int, load: float, shared: int
+) -> None:
+    loop = Loop(shared=lambda now: shared if now >= 1 else 1)
+    loop.serve(at_random(load / shared / 0.003, [[0.003]], seconds=16, seed=seed))
+    # Until then the others may be gone soon.
+    later = [answer for answer in loop.served if answer[0] > 12]
+    assert longest(later) <= 2 * shared * BURST_SECONDS
+    assert len(later) * 0.003 * shared >= 0.85 * 4
+
+
 def test_where_others_stay_on_the_core_waiting_has_an_end() -> None:
     loop = Loop(shared=lambda now: 8 if now >= 1 else 1)
-    loop.serve(at_random(100, [[0.003]], seconds=30))
+    # A little more than fits, so that it shows late.
+    loop.serve(at_random(63, [[0.003]], seconds=60))
     assert loop.refused
     assert longest(loop.served) < 1.1 * 8 * (ALONE_SECONDS + BURST_SECONDS)
 
