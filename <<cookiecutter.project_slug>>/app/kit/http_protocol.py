@@ -2,12 +2,13 @@
 
 A refusal in the protocol makes no task and enters no middleware, which is what lets a worker go on
 serving while many times as many requests come in as it can take. Here too are the bounds of a
-request's head, of which uvicorn has none. It has no public way for either: `supported` tells
-whether its inner parts are those that this was written for. ADMISSION says `middleware` to ask
-through ASGI alone, and `off` not to ask.
+request's head, of which uvicorn has none, and a look at idle connections before they are closed.
+It has no public way for any of them: `supported` tells whether its inner parts are those that this
+was written for. ADMISSION says `middleware` to ask through ASGI alone, and `off` not to ask.
 """
 
 import inspect
+import select
 import time
 from functools import partial
 from typing import Any, cast
@@ -35,6 +36,8 @@ _METHODS = {
     "on_headers_complete": ["self"],
     "on_message_begin": ["self"],
     "on_response_complete": ["self"],
+    "shutdown": ["self"],
+    "timeout_keep_alive_handler": ["self"],
 }
 _OF_A_CYCLE = {
     *("scope", "keep_alive", "waiting_for_100_continue", "disconnected"),
@@ -56,7 +59,11 @@ def supported() -> bool:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends connections whose request heads are too large or take too long."""
+    """Ends connections whose request heads are too large or take too long, and no others.
+
+    One that was idle until now may have asked for something since the loop looked last: to close it
+    then would reset it.
+    """
 
     clock = staticmethod(time.monotonic)
 
@@ -100,6 +107,27 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(*_TOO_SLOW)
         elif not self._head_bytes and waited > self.timeout_keep_alive:
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close with the answer to what was asked, or at once."""
+        # Who drains closes with each answer.
+        if not self._has_just_asked():
+            super().shutdown()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was idle for long."""
+        if not self._has_just_asked():
+            super().timeout_keep_alive_handler()
+
+    def _has_just_asked(self) -> bool:
+        line = self.transport.get_extra_info("socket")
+        cycle: RequestResponseCycle | None = self.cycle
+        busy = cycle is not None and not cycle.response_complete
+        if line is None or busy or self.transport.is_closing():
+            return False
+        unread = select.poll()
+        unread.register(line.fileno(), select.POLLIN)
+        return bool(unread.poll(0))
 
     def _end(self, status: int, detail: str) -> None:
         if self.transport.is_closing():

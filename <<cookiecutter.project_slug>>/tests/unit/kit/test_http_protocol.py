@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
@@ -206,6 +207,87 @@ async def test_a_draining_worker_closes_with_its_refusal(talk: Talk) -> None:
     assert await talk.say(GET) == [503]
     assert talk.wire.answers[0][1]["connection"] == "close"
     assert talk.wire.closed
+
+
+class Line:
+    """A client of the protocol, whose loop reads nothing while the test does not wait."""
+
+    def __init__(self, talk: Talk) -> None:
+        near, self._far = socket.socketpair()
+        near.setblocking(False)
+        self._far.settimeout(5)
+        self._near, self._protocol = near, talk.protocol
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: self._protocol, self._near)
+        await self.ask()
+
+    def say(self, data: bytes) -> None:
+        self._far.sendall(data)
+
+    async def answer(self) -> bytes:
+        return await asyncio.to_thread(self._far.recv, 10_000)
+
+    async def ask(self) -> bytes:
+        self.say(GET)
+        return await self.answer()
+
+    def close(self) -> None:
+        self._far.close()
+
+
+@pytest.fixture
+async def line() -> AsyncIterator[tuple[Line, Talk]]:
+    talk = Talk()
+    line = Line(talk)
+    await line.open()
+    yield line, talk
+    line.close()
+    await turns()
+
+
+async def test_who_has_just_asked_when_the_worker_stops_gets_an_answer(
+    line: tuple[Line, Talk],
+) -> None:
+    client, talk = line
+    talk.drain.begin()
+    client.say(GET)
+    talk.protocol.shutdown()
+    answer = await client.answer()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert await client.answer() == b""
+
+
+async def test_who_has_just_asked_when_it_was_idle_for_long_gets_an_answer(
+    line: tuple[Line, Talk],
+) -> None:
+    client, talk = line
+    client.say(GET)
+    talk.protocol.timeout_keep_alive_handler()
+    assert (await client.answer()).startswith(b"HTTP/1.1 503 ")
+    assert (await client.ask()).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize("end", ["shutdown", "timeout_keep_alive_handler"])
+async def test_who_has_asked_for_nothing_is_closed(line: tuple[Line, Talk], end: str) -> None:
+    client, talk = line
+    getattr(talk.protocol, end)()
+    assert await client.answer() == b""
+
+
+async def test_who_waits_for_an_answer_when_the_worker_stops_gets_it(
+    line: tuple[Line, Talk],
+) -> None:
+    client, talk = line
+    talk.door.has_room = True
+    client.say(GET)
+    await until(lambda: bool(talk.door.kept))
+    talk.protocol.shutdown()
+    talk.door.kept.pop()()
+    assert (await client.answer()).startswith(b"HTTP/1.1 200 ")
+    assert await client.answer() == b""
 
 
 async def test_thousands_of_requests_in_one_piece_are_answered_in_order(talk: Talk) -> None:
