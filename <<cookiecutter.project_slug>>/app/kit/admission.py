@@ -50,8 +50,8 @@ STRETCH_SECONDS = 0.01
 # A load that would not keep one waiting too long if the worker had this share of a core to itself
 # is no crowd: others have the core, and one may wait for so many seconds.
 ALONE, ALONE_SECONDS = 0.9, 2.0
-# For as long as that they may have it, and then for this share of the time: to a worker that never
-# has a core to itself, a crowd is what its part of one cannot serve.
+# Others may have it for that long, and then for this share of the time: a worker that never has a
+# core to itself is as large as the part that it has.
 AWAY = 0.1
 
 
@@ -81,7 +81,7 @@ class Admission:
         # How long one would have waited when this turn began if the worker had a core to itself,
         # and how many requests had come by then.
         self._alone, self._counted = 0.0, 0
-        # For how long others may still have the core, as of a time.
+        # For how long others may still have the core, and when that was found.
         self._pardon, self._pardon_at = ALONE_SECONDS, 0.0
         # Whether somebody waited when this turn began: only then is all of its time work.
         self._all_work = False
@@ -186,8 +186,9 @@ class Admission:
         """Take turns, all of which were work, into the mean cost of a request."""
         gone = self._away()
         away = gone - self._gone
-        pardon = self._pardon + (now - self._pardon_at) * AWAY
-        self._pardon, self._pardon_at = max(0.0, min(pardon, ALONE_SECONDS) - away), now
+        pardon = min(self._pardon + (now - self._pardon_at) * AWAY, ALONE_SECONDS)
+        self._pardon, self._pardon_at = max(0.0, pardon - away), now
+        # Beyond that even a core of its own is reckoned with as one that others have too.
         self._alone += max(0.0, away - pardon) * ALONE
         # Not the time in which others had the core: a request costs no more for that.
         seconds = min(self._stretch - away, LEAST_SECONDS)
