@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e import revisions
 from tests.e2e.cluster import Cluster, CommandFailed, is_ready, names, restarts
+from tests.e2e.load.tally import may_be_chance
 from tests.e2e.load_job import Load, under_load
 from tests.e2e.release import QUICK, Postgres, Release
 from tests.e2e.report import Report
@@ -299,15 +300,15 @@ def drainable(release: Release) -> str:
     return next((node for node in nodes if node != database), database)
 
 
-def test_connections_with_long_pauses_lose_fewer_than_one_request_in_ten_thousand(
+def test_connections_with_long_pauses_lose_one_request_in_ten_thousand_at_most(
     idle: Idle, report: Report
 ) -> None:
     failed = sum(idle.failures.values())
     report.row(
         "requests on connections that paused for longer than half of a drain, in all of this",
-        goal="fewer than 1 in 10,000 fail",
+        goal="1 in 10,000 fails at most, chance aside",
         measured=failed,
         unit=f"of {idle.requests}",
-        ok=failed * 10_000 < idle.requests,
+        ok=may_be_chance(failed, idle.requests, share=1 / 10_000),
         failures=idle.failures,
     )

@@ -12,6 +12,17 @@ SLOW_SECONDS = 1.0
 # Of each kind of failure, and of slow answers.
 _SAMPLES = 20
 _SLOWEST = 1000
+_CHANCE = 0.01
+
+
+def may_be_chance(failed: int, requests: int, *, share: float) -> bool:
+    """Tell whether so many failures are no sign that more than `share` of all requests fail.
+
+    False where so many or more would come by chance in fewer than one of a hundred such counts.
+    """
+    expected = requests * share
+    fewer = sum(expected**count / math.factorial(count) for count in range(failed))
+    return 1 - math.exp(-expected) * fewer >= _CHANCE
 
 
 @dataclass

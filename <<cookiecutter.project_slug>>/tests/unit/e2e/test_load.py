@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.e2e.load.client import Load, Pool, options
-from tests.e2e.load.tally import percentiles
+from tests.e2e.load.tally import may_be_chance, percentiles
 from tests.e2e.load.traffic import Health
 from tests.e2e.load.wire import Answer, Connection, Ended, Failure, Socket, connect
 
@@ -233,6 +233,23 @@ def test_a_rate_that_leaves_connections_alone_for_half_a_drain_is_refused(
     with pytest.raises(SystemExit):
         options(["http://x", "--rate", "10", "--connections", "24", "--drain-seconds", "4.6"])
     assert "half a drain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("failed", "requests", "chance"),
+    [
+        (0, 10_000, True),
+        (4, 10_700, True),
+        (5, 10_700, False),
+        (30, 200_000, True),
+        (35, 200_000, False),
+        (1, 100, False),
+    ],
+)
+def test_a_share_is_exceeded_where_so_many_failures_would_hardly_be_chance(
+    failed: int, requests: int, chance: bool
+) -> None:
+    assert may_be_chance(failed, requests, share=1 / 10_000) == chance
 
 
 def test_percentiles_are_of_the_rank_rounded_up() -> None:
