@@ -7,19 +7,15 @@ when it arrives. No number is set for a route: what a request costs is measured 
 """
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 
 import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .doors import Doors
-from .drain import Drain
+from .cpu_steal import Away
 from .gate import PRESSED_SECONDS, REFUSED, patience
 from .meters import Counter, Gauge
-from .refusals import Refusals
 
 log = structlog.get_logger()
 
@@ -198,69 +194,6 @@ class Admission:
         self._stretch, self._stretch_requests, self._gone = 0.0, 0, gone
         if self._seconds >= LEAST_SECONDS and self._requests:
             self._cost = self._seconds / self._requests
-
-
-class Away:
-    """How many seconds this thread has waited for a core that others had; 0 where nobody tells.
-
-    Linux does, for the thread that asks first.
-    """
-
-    def __init__(self) -> None:
-        self._file: int | None = None
-
-    def __call__(self) -> float:
-        """Return it."""
-        try:
-            if self._file is None:
-                self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
-            return int(os.pread(self._file, 80, 0).split()[1]) / 1e9
-        except (OSError, IndexError, ValueError):
-            return 0.0
-
-
-class AdmissionMiddleware:
-    """The same for any ASGI server, at a higher price of a refusal."""
-
-    def __init__(  # noqa: PLR0913 (what a request is asked by)
-        self,
-        app: ASGIApp,
-        *,
-        admission: Admission,
-        refusals: Refusals,
-        drain: Drain,
-        doors: Doors,
-        always: frozenset[str],
-    ) -> None:
-        self._app, self._admission, self._refusals = app, admission, refusals
-        self._drain, self._doors, self._always = drain, doors, always
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request when it is its turn, or refuse it."""
-        admission = self._admission
-        if scope["type"] != "http" or scope["path"] in self._always:
-            await self._app(scope, receive, send)
-            return
-        if gate := self._doors.shut_for(scope):
-            gate.count()
-            await self._refuse(scope, send)
-            return
-        if not admission.enter():
-            scope["arrived"] = admission.clock()
-            turn = asyncio.get_running_loop().create_future()
-            if not admission.wait(lambda: None if turn.done() else turn.set_result(None)):
-                await self._refuse(scope, send)
-                return
-            await turn
-        await self._app(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, send: Send) -> None:
-        status, detail = self._refusals.OVERLOADED
-        headers, body = self._refusals.answer(scope, status=status, detail=detail)
-        if self._drain.draining:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
 
 
 def _on_this_loop(callback: Callable[[], None]) -> None:

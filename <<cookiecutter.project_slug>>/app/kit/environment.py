@@ -8,6 +8,8 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .errors import SettingsError
+
 G = TypeVar("G", bound="Group")
 
 # Kubernetes gives every pod such names for each Service of its namespace.
@@ -22,10 +24,6 @@ def _split(value: object) -> object:
 
 # Marks a tuple that a variable holds as text between commas: `Annotated[tuple[X, ...], *COMMAS]`.
 COMMAS = (NoDecode, BeforeValidator(_split))
-
-
-class SettingsError(Exception):
-    """The configuration makes no sense; the text is one sentence for each thing to change."""
 
 
 class Group(BaseSettings):

@@ -7,19 +7,18 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
 import httpcore  # noqa: F401 (httpx does at first use, which is in each worker anew)
 import httpx
 import structlog
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
-from .environment import Group
-from .errors import DeadlineExceeded, Overloaded, Unavailable, cause
+from .errors import cause
 from .gate import Gate, Places
+from .http_client_errors import UpstreamBusy, UpstreamTimeout, UpstreamUnavailable, translated
+from .http_client_settings import HttpClientSettings
 from .meters import Counter, Gauge, Histogram
 from .retries import Call, Passing, tries
 from .served import HEADER, due_within
@@ -49,70 +48,6 @@ SECONDS = Histogram(
     ["outcome"],
 )
 RETRIES = Counter("http_client_retries_total", "Tries of outbound calls after the first one.")
-
-
-class HttpClientSettings(Group):
-    """How many connections one worker opens to others, and how long it waits for answers."""
-
-    model_config = SettingsConfigDict(env_prefix="HTTP_CLIENT_")
-
-    max_connections: int = Field(
-        default=100, ge=1, le=10_000, description="outbound connections of one worker at most"
-    )
-    max_keepalive_connections: int = Field(
-        default=20, ge=0, le=10_000, description="outbound connections kept while idle"
-    )
-    keepalive_expiry_seconds: float = Field(
-        default=30, ge=0, le=3600, description="seconds an idle outbound connection is kept"
-    )
-    connect_timeout_seconds: float = Field(
-        default=2, gt=0, le=600, description="longest wait for an outbound connection to open"
-    )
-    read_timeout_seconds: float = Field(
-        default=5, gt=0, le=600, description="longest wait for the next bytes of an answer"
-    )
-    write_timeout_seconds: float = Field(
-        default=5, gt=0, le=600, description="longest wait until a piece of a request is sent"
-    )
-    pool_timeout_seconds: float = Field(
-        default=0.5, gt=0, le=600, description="longest wait for one of the outbound connections"
-    )
-    total_timeout_seconds: float = Field(
-        default=7, gt=0, le=600, description="longest outbound call, seconds over all its tries"
-    )
-    retries: int = Field(
-        default=2, ge=0, le=10, description="further tries of an outbound call where that is safe"
-    )
-    max_response_bytes: int = Field(
-        default=10 * 2**20, ge=1, description="largest answer to an outbound call, unpacked"
-    )
-    trust_env: bool = Field(
-        default=False,
-        description="take proxies, .netrc and certificates from the environment (HTTPS_PROXY, ...)",
-    )
-
-
-class UpstreamUnavailable(Unavailable):
-    """A service that this one asks is down, talks nonsense, or no connection to it is free."""
-
-    def __init__(
-        self, detail: str = "A service that this one depends on is not available; try again soon."
-    ) -> None:
-        super().__init__(detail)
-
-
-class UpstreamBusy(UpstreamUnavailable, Overloaded):
-    """So many calls wait for a connection that one more would wait for too long."""
-
-    def __init__(self) -> None:
-        super().__init__("Too many requests wait for other services; try again soon.")
-
-
-class UpstreamTimeout(DeadlineExceeded):
-    """A service that this one asks takes too long."""
-
-    def __init__(self) -> None:
-        super().__init__("A service that this one depends on took too long to answer.")
 
 
 class HttpClient:
@@ -233,7 +168,7 @@ class HttpClient:
         """Measure a call by its outcome, and turn what httpx raises into an outcome of ours."""
         started, outcome = time.perf_counter(), "error"
         try:
-            with _translated():
+            with translated():
                 yield
             outcome = f"{call.status // 100}xx"
         except UpstreamTimeout as error:
@@ -323,16 +258,3 @@ async def open_http_client(settings: HttpClientSettings) -> AsyncIterator[HttpCl
     trace_client(client)
     async with client:
         yield HttpClient(client, settings)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what httpx raises into an outcome of ours; a mistake in the call stays a bug."""
-    try:
-        yield
-    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
-        raise UpstreamTimeout from error
-    except (httpx.UnsupportedProtocol, httpx.LocalProtocolError):
-        raise
-    except (httpx.TransportError, httpx.DecodingError) as error:
-        raise UpstreamUnavailable from error

@@ -17,10 +17,11 @@ from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AnyValue
+
+from .span_ids import HandedIds
 
 # So many the SDK keeps of a span, unless the environment says otherwise.
 _MOST_ATTRIBUTES = 128
@@ -30,30 +31,6 @@ _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 _IDLE = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
 # Two threads of a request may add something at once.
 _lock = threading.Lock()
-
-
-class HandedIds(RandomIdGenerator):
-    """The SDK's random ids, and those that this thread has decided about already."""
-
-    def __init__(self) -> None:
-        self._own = threading.local()
-
-    def hand(self, *, trace_id: int = 0, span_id: int = 0) -> None:
-        """Give the next trace, and the next span, that this thread begins these ids."""
-        self._own.trace_id, self._own.span_id = trace_id, span_id
-
-    def generate_trace_id(self) -> int:
-        """Return the id that was handed over, once, or a random one."""
-        return self._handed("trace_id") or super().generate_trace_id()
-
-    def generate_span_id(self) -> int:
-        """Return the id that was handed over, once, or a random one."""
-        return self._handed("span_id") or super().generate_span_id()
-
-    def _handed(self, name: str) -> int:
-        handed: int = getattr(self._own, name, 0)
-        setattr(self._own, name, 0)
-        return handed
 
 
 class Origin:

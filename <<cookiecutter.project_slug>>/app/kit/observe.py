@@ -1,7 +1,6 @@
 """One look at each request: its id, its time, its log line, and an answer when all else fails."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from . import logs
 from .drain import Drain
 from .errors import ServiceError, problem_response
+from .headers import Headers, merged, request_id_given, security_headers
 from .request_metrics import WEBSOCKET, RequestMetrics
 from .request_records import Ended, Records
 from .routes import route_of
@@ -26,15 +26,11 @@ if TYPE_CHECKING:
     from .request_spans import RequestSpan
 
 log = structlog.get_logger("access")
-# What may come in as a request id and go out into logs: no spaces, quotes or line ends.
-_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _BUG = 500
 _CLIENT_GONE = 499
 # What FastAPI puts around all middleware that is added.
 _AROUND = ("ServerErrorMiddleware", "ExceptionTelemetryMiddleware", "AppBodyLimitMiddleware")
 _OURS = frozenset({b"x-request-id", b"x-processed-time", b"connection"})
-
-Headers = list[tuple[bytes, bytes]]
 
 
 def _variable_of(name: str) -> ContextVar[str]:
@@ -210,7 +206,7 @@ class _Look:
         if own:
             message["headers"] = [*headers, *ours, *observe.headers]
         else:
-            message["headers"] = _merged(headers, ours, observe.headers)
+            message["headers"] = merged(headers, ours, observe.headers)
 
     async def answer_bug(self, receive: Receive) -> None:
         """Say 500 without details."""
@@ -245,36 +241,3 @@ def _named(error: Exception) -> ServiceError | None:
     """Return the outcome that had come too late to be the answer, if that is what went wrong."""
     found = error if isinstance(error, ServiceError) else error.__cause__
     return found if isinstance(found, ServiceError) else None
-
-
-def _merged(headers: Headers, ours: Headers, defaults: Headers) -> Headers:
-    """Return an answer's headers with ours in place of its own, which win over the defaults."""
-    replaced, there = {name for name, _ in ours}, {name for name, _ in headers}
-    return [
-        *(header for header in headers if header[0] not in replaced),
-        *ours,
-        *(header for header in defaults if header[0] not in there),
-    ]
-
-
-def request_id_given(header: bytes | None) -> str | None:
-    """Return the id that a client sent, unless it would not do in a log or a header."""
-    return header.decode() if header is not None and _ID.fullmatch(header) else None
-
-
-def new_request_id() -> str:
-    """Return the id of a request that has no trace."""
-    return f"{getrandbits(128):032x}"
-
-
-def security_headers(server: ServerSettings) -> Headers:
-    """Return what every answer tells browsers, unless it says otherwise itself."""
-    headers = [
-        (b"x-content-type-options", b"nosniff"),
-        (b"content-security-policy", b"frame-ancestors 'none'"),
-        (b"referrer-policy", b"no-referrer"),
-    ]
-    if server.hsts_seconds:
-        hsts = b"max-age=%d; includeSubDomains" % server.hsts_seconds
-        headers.append((b"strict-transport-security", hsts))
-    return headers

@@ -10,52 +10,17 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
+from .ended import Ended
 from .request_metrics import NO_ROUTE, Count, RequestMetrics
 from .routes import UNMATCHED
-from .threads import runs_on_loop
 
 log = structlog.get_logger("access")
 # Methods and statuses of each route; strangers can invent methods.
 _MOST_KINDS = 4096
-
-
-class Ended(NamedTuple):
-    """A request or WebSocket that is over."""
-
-    method: str
-    # The template with every prefix, never the path itself.
-    route: str | None
-    endpoint: Callable[..., Any] | None
-    status: int
-    seconds: float
-    # Bytes of both bodies, as far as their headers tell.
-    received: int
-    sent: int
-    request_id: str
-    # The ids of its span in hexadecimal digits, where it has one.
-    trace: tuple[str, str] | None
-
-    @property
-    def mode(self) -> str | None:
-        """Where its route ran."""
-        if self.endpoint is None:
-            return None
-        return "event loop" if runs_on_loop(self.endpoint) else "thread pool"
-
-    def log(self) -> None:
-        """Write the line as any other one."""
-        log.info(
-            "request",
-            method=self.method,
-            route=self.route or UNMATCHED,
-            status=self.status,
-            ms=round(self.seconds * 1000, 2),
-            mode=self.mode,
-        )
 
 
 class Records:

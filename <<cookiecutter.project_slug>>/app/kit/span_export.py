@@ -17,10 +17,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from .light_span import HandedIds
+from .meters import Counter
 from .request_spans import RequestSpans, Sampling
-from .tracing import SPANS, TracingSettings
+from .tracing_settings import TracingSettings
 
 log = structlog.get_logger()
+SPANS = Counter("otel_spans", "Spans by what became of them at the exporter.", ["outcome"])
 # The SDK repeats itself with every batch and every malformed header.
 _PAUSE_SECONDS = 60
 _TALKATIVE = ("opentelemetry", "urllib3")
