@@ -3,11 +3,11 @@
 import sys
 
 from app.about import SLUG
-from app.kit import master
-from app.kit.cgroup import read_limits
-from app.kit.environment import SettingsError
-from app.kit.metrics import memory_folder
 from app.settings import Settings
+from slipway_kit.config.cgroup import read_limits
+from slipway_kit.errors import SettingsError
+from slipway_kit.metrics.folder import memory_folder
+from slipway_kit.server import master
 
 try:
     _settings = Settings.load()
@@ -21,7 +21,7 @@ except SettingsError as error:
 
 wsgi_app = "app.main:create_app()"
 bind = [_server.bind(_server.port)]
-worker_class = "app.kit.worker.DrainingWorker"
+worker_class = "slipway_kit.server.worker.DrainingWorker"
 timeout = _server.worker_timeout_seconds
 graceful_timeout = _server.shutdown.graceful_timeout
 keepalive = _server.keep_alive_seconds

@@ -14,7 +14,7 @@ from app.features.shop.models import Game
 from app.features.shop.queries import PAGE
 from app.features.shop.routes import After, Limit
 from app.features.shop.schemas import GameOut, GamePage
-from app.kit.database import SessionDep
+from slipway_kit.db.sessions import SessionDep
 
 router = APIRouter()
 

@@ -10,8 +10,8 @@ import time
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.kit.admission import Admission
-from app.kit.health import PROBES
+from slipway_kit.overload.admission import Admission
+from slipway_kit.http.probes import PROBES
 from app.main import create_app
 from benchmarks.services import REFUSED
 

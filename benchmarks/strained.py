@@ -8,8 +8,8 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from app.kit.database import ReadSessionDep
-from app.kit.resources import ResourcesDep
+from slipway_kit.db.sessions import ReadSessionDep
+from slipway_kit.service.resources import ResourcesDep
 
 router = APIRouter()
 

@@ -17,8 +17,8 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from app.kit.environment import SettingsError
-from app.kit.migrations import MigrationError
+from slipway_kit.db.migrations import MigrationError
+from slipway_kit.errors import SettingsError
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,8 +61,8 @@ def _serve_gunicorn() -> int:
 def _serve_reloading() -> int:
     import uvicorn
 
-    from app.kit.ports import require_free
     from app.settings import Settings
+    from slipway_kit.server.ports import require_free
 
     server = Settings.load().server
     require_free(server.host, server.port, setting="PORT")
@@ -84,8 +84,9 @@ def _serve_reloading() -> int:
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    from app.kit import logs, migrations
     from app.settings import Settings
+    from slipway_kit.db import migrations
+    from slipway_kit.logs import setup as logs
 
     settings = Settings.load()
     logs.configure(level=settings.server.log_level, json=settings.server.logs_json)
@@ -102,10 +103,10 @@ def _migrate(options: argparse.Namespace) -> int:
 
 
 def _capacity(options: argparse.Namespace) -> int:
-    from app.kit import chart
-    from app.kit.capacity import report, verdict
-    from app.kit.cgroup import read_limits
     from app.settings import Settings
+    from slipway_kit.capacity import values as chart
+    from slipway_kit.capacity.sums import report, verdict
+    from slipway_kit.config.cgroup import read_limits
 
     if options.from_values is None:
         print(report(Settings.load().release(read_limits())))

@@ -14,31 +14,27 @@ from fastapi import FastAPI
 
 from app import about
 from app.enabled import FEATURES
-from app.kit import (
-    docs,
-    edge,
-    entrance,
-    errors,
-    found_once,
-    health,
-    logs,
-    metrics,
-    observe,
-    openapi,
-    tracing,
-)
-from app.kit.database import open_database
-from app.kit.doors import Doors
-from app.kit.drain import Drain
-from app.kit.http_client import open_http_client
-from app.kit.offload import Offload, open_offload
-from app.kit.phases import open_phases
-from app.kit.resources import Resources
-from app.kit.saturation import open_saturation
-from app.kit.tasks import open_tasks
-from app.kit.threads import refuse_more_threads_than_pool
-from app.kit.watchdog import open_watchdog
 from app.settings import Settings
+from slipway_kit.client.client import open_http_client
+from slipway_kit.concurrency.offload import Offload, open_offload
+from slipway_kit.concurrency.tasks import open_tasks
+from slipway_kit.db.engine import open_database
+from slipway_kit.fast import fastapi_memo as found_once
+from slipway_kit.http import docs_pages as docs
+from slipway_kit.http import limits as edge
+from slipway_kit.http import metrics, openapi, problems
+from slipway_kit.http import observation as observe
+from slipway_kit.http import probes as health
+from slipway_kit.http.dependencies import refuse_more_threads_than_pool
+from slipway_kit.http.drain import Drain
+from slipway_kit.logs import setup as logs
+from slipway_kit.metrics.saturation import open_saturation
+from slipway_kit.overload.route_shedding import Doors
+from slipway_kit.server import entrance
+from slipway_kit.server.watchdog import open_watchdog
+from slipway_kit.service.phases import open_phases
+from slipway_kit.service.resources import Resources
+from slipway_kit.tracing import provider as tracing
 
 # Paths that make no spans.
 UNTRACED = health.PROBES | docs.ASSETS
@@ -76,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for feature in FEATURES:
         app.include_router(_routes(feature).router, prefix="/api/v1")
     health.install(app)
-    errors.install(app)
+    problems.install(app)
     openapi.install(app, settings.openapi, owner=about.OWNER, tags=_tags())
     docs.install(app, server, settings.openapi)
     edge.install(app, server)

@@ -12,17 +12,18 @@ from typing import Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from app.enabled import FEATURES
-from app.kit.capacity import Release, waiting
-from app.kit.cgroup import CgroupLimits
-from app.kit.database import DatabaseSettings
-from app.kit.environment import Group, SettingsError, read, refuse_unknown
-from app.kit.health import ReadinessSettings
-from app.kit.http_client import HttpClientSettings
-from app.kit.offload import OffloadSettings
-from app.kit.openapi import OpenAPISettings
-from app.kit.server import MIB, ServerSettings
-from app.kit.tracing import TracingSettings
-from app.kit.watchdog import WatchdogSettings
+from slipway_kit.capacity.sums import Release, waiting
+from slipway_kit.client.settings import HttpClientSettings
+from slipway_kit.concurrency.offload import OffloadSettings
+from slipway_kit.config.cgroup import CgroupLimits
+from slipway_kit.config.group import Group, read, refuse_unknown
+from slipway_kit.config.server import MIB, ServerSettings
+from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.errors import SettingsError
+from slipway_kit.http.openapi import OpenAPISettings
+from slipway_kit.http.probes import ReadinessSettings
+from slipway_kit.server.watchdog import WatchdogSettings
+from slipway_kit.tracing.settings import TracingSettings
 
 F = TypeVar("F", bound=Group)
 

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from alembic import context
 
 from app.enabled import FEATURES
-from app.kit.database import DatabaseSettings, Model
-from app.kit.environment import read
-from app.kit.migrations import run_environment
+from slipway_kit.config.group import read
+from slipway_kit.db.migrations import run_environment
+from slipway_kit.db.model import Model
+from slipway_kit.db.settings import DatabaseSettings
 
 for feature in FEATURES:
     models = f"app.features.{feature}.models"

@@ -16,11 +16,11 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from app.kit import migrations
-from app.kit.database import DatabaseSettings
-from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings, all_groups
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.db import migrations
+from slipway_kit.db.settings import DatabaseSettings
 from tools.postgres import open_postgres
 
 _numbers = itertools.count()

@@ -25,11 +25,11 @@ _PART = re.compile(r"_(bucket|count|sum)$")
 
 def defined() -> list[str]:
     """Return a row for each metric that the modules of the service make, sorted."""
-    import app.kit
+    import slipway_kit
     from app.main import create_app
     from app.settings import Settings
 
-    for module in pkgutil.iter_modules(app.kit.__path__, "app.kit."):
+    for module in pkgutil.walk_packages(slipway_kit.__path__, "slipway_kit."):
         import_module(module.name)
     registries = (REGISTRY, create_app(Settings()).state.registry)
     return sorted(row for registry in registries for row in _rows(registry))

@@ -7,10 +7,10 @@ import pytest
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
-from app.kit.openapi import OpenAPISettings
-from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.http.openapi import OpenAPISettings
 
 PAGES = ["/docs", "/redoc"]
 ASSETS = [

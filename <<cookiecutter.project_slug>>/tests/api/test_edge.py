@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.config.server import ServerSettings
 
 router = APIRouter(prefix="/edge")
 

@@ -13,12 +13,12 @@ from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 from starlette.types import Message
 
-from app.kit.database import DatabaseSettings
-from app.kit.errors import NotFound
-from app.kit.server import ServerSettings
-from app.kit.tracing import TracingSettings
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.errors import NotFound
+from slipway_kit.tracing.settings import TracingSettings
 from tests.support import asgi
 from tests.support.tracing import untouched_tracing
 

@@ -13,10 +13,10 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, SecretStr
 
-from app.kit.database import DatabaseSettings
-from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.db.settings import DatabaseSettings
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 router = APIRouter(prefix="/api/v1/watched")

@@ -9,9 +9,9 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from app.kit.database import SessionDep
-from app.kit.streams import JsonLines
-from app.kit.threads import uses_session
+from slipway_kit.db.sessions import SessionDep
+from slipway_kit.http.dependencies import uses_session
+from slipway_kit.http.streams import JsonLines
 
 
 def streams(route: RouteContext) -> bool:

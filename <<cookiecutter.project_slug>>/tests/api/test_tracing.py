@@ -15,14 +15,16 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from app.kit.database import DatabaseSettings, ReadSessionDep
-from app.kit.docs import ASSETS
-from app.kit.health import PROBES
-from app.kit.resources import ResourcesDep
-from app.kit.server import ServerSettings
-from app.kit.tracing import TracingSettings, trace_client
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.db.sessions import ReadSessionDep
+from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.http.docs_pages import ASSETS
+from slipway_kit.http.probes import PROBES
+from slipway_kit.service.resources import ResourcesDep
+from slipway_kit.tracing.provider import trace_client
+from slipway_kit.tracing.settings import TracingSettings
 from tests.support.collector import Collector, Received, open_collector
 from tests.support.lines import heard_lines
 from tests.support.tracing import untouched_tracing

@@ -10,10 +10,10 @@ import yaml
 from fastapi.routing import iter_route_contexts
 
 from app import about
-from app.kit import chart
-from app.kit.capacity import verdict
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.capacity import values as chart
+from slipway_kit.capacity.sums import verdict
 from tests.support.values import merged
 from tools import programs
 

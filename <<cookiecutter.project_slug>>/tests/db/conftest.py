@@ -9,11 +9,12 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from app.kit import pool
-from app.kit.database import Database, DatabaseSettings
-from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.db import pool
+from slipway_kit.db.sessions import Database
+from slipway_kit.db.settings import DatabaseSettings
 from tests.support import notes
 
 

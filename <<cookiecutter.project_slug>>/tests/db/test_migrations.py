@@ -13,9 +13,16 @@ from pydantic import SecretStr
 from sqlalchemy import CheckConstraint, Connection, Table
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.kit import migrations
-from app.kit.database import DatabaseSettings, Model
-from app.kit.migrations import FOLDER, MigrationError, Versions, applied_versions, known_versions
+from slipway_kit.db import migrations
+from slipway_kit.db.migrations import (
+    FOLDER,
+    MigrationError,
+    Versions,
+    applied_versions,
+    known_versions,
+)
+from slipway_kit.db.model import Model
+from slipway_kit.db.settings import DatabaseSettings
 from tests.support import revisions
 
 

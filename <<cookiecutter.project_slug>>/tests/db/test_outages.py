@@ -11,15 +11,13 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app.kit.database import (
-    Database,
-    DatabaseSettings,
-    DatabaseUnavailable,
-    check_once,
-    open_database,
-)
-from app.kit.health import Readiness
-from app.kit.migrations import Versions, applied_versions, known_versions
+from slipway_kit.db.connection import check_once
+from slipway_kit.db.engine import open_database
+from slipway_kit.db.errors import DatabaseUnavailable
+from slipway_kit.db.migrations import Versions, applied_versions, known_versions
+from slipway_kit.db.sessions import Database
+from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.http.probes import Readiness
 from tests.support.notes import ask_before_and_after
 from tests.support.proxy import Proxy
 
@@ -118,7 +116,7 @@ async def test_a_connection_lost_at_any_moment_is_a_problem_and_never_a_bug(
 async def test_a_network_that_swallows_everything_is_a_problem_in_time(
     proxy: Proxy, notes_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.kit.database.NETWORK_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("slipway_kit.db.settings.NETWORK_GRACE_SECONDS", 0.1)
     settings = notes_settings.model_copy(update={"statement_timeout_ms": 100})
 
     async def swallow() -> None:
@@ -137,7 +135,7 @@ async def test_a_network_that_swallows_everything_is_a_problem_in_time(
 async def test_closing_does_not_wait_for_a_database_out_of_reach(
     proxy: Proxy, notes_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.kit.database.DISPOSE_SECONDS", 0.05)
+    monkeypatch.setattr("slipway_kit.db.connection.DISPOSE_SECONDS", 0.05)
     with capture_logs() as events:
         async with open_database(notes_settings) as database:
             async with database.reading() as session:
@@ -150,7 +148,7 @@ async def test_closing_does_not_wait_for_a_database_out_of_reach(
 async def test_readiness_answers_in_time_wherever_the_network_falls_silent(
     budget: int, proxy: Proxy, notes_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.kit.health.DEADLINE_SECONDS", 0.05)
+    monkeypatch.setattr("slipway_kit.http.probes.DEADLINE_SECONDS", 0.05)
     proxy.budget, proxy.falls_silent = budget, True
     needed = Versions(frozenset({"1"}), frozenset({"1"}))
     readiness = Readiness(partial(applied_versions, notes_settings), needed, requires_database=True)

@@ -11,8 +11,11 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from app.kit.database import Database, DatabaseSettings, DatabaseUnavailable, open_database
-from app.kit.migrations import applied_versions
+from slipway_kit.db.engine import open_database
+from slipway_kit.db.errors import DatabaseUnavailable
+from slipway_kit.db.migrations import applied_versions
+from slipway_kit.db.sessions import Database
+from slipway_kit.db.settings import DatabaseSettings
 from tests.support import ports, programs
 from tools.postgres import Account
 

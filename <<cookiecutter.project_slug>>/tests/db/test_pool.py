@@ -9,14 +9,11 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from app.kit.database import (
-    Database,
-    DatabaseBusy,
-    DatabaseSettings,
-    DatabaseUnavailable,
-    open_database,
-)
-from app.kit.pool import TRUST_SECONDS, MeasuredPool
+from slipway_kit.db.engine import open_database
+from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable
+from slipway_kit.db.pool import TRUST_SECONDS, MeasuredPool
+from slipway_kit.db.sessions import Database
+from slipway_kit.db.settings import DatabaseSettings
 from tests.support.turns import turns, until
 
 pytestmark = pytest.mark.anyio

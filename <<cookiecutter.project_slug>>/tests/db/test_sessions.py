@@ -11,13 +11,10 @@ from sqlalchemy import text
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.kit.database import (
-    Database,
-    DatabaseSettings,
-    DatabaseUnavailable,
-    StatementTimeout,
-    open_database,
-)
+from slipway_kit.db.engine import open_database
+from slipway_kit.db.errors import DatabaseUnavailable, StatementTimeout
+from slipway_kit.db.sessions import Database
+from slipway_kit.db.settings import DatabaseSettings
 from tests.support import asgi, notes
 from tests.support.turns import turns, until
 

@@ -12,9 +12,12 @@ from opentelemetry.trace import SpanKind
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.kit.database import Database, DatabaseSettings, StatementTimeout, open_database
-from app.kit.request_spans import Placeholder
-from app.kit.statements import MAX_TEXT
+from slipway_kit.db.engine import open_database
+from slipway_kit.db.errors import StatementTimeout
+from slipway_kit.db.sessions import Database
+from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.db.statements import MAX_TEXT
+from slipway_kit.tracing.request_spans import Placeholder
 from tests.support.tracing import recorded_spans
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.kit.capacity import ShutdownPlan
-from app.kit.server import ServerSettings
+from slipway_kit.capacity.sums import ShutdownPlan
+from slipway_kit.config.server import ServerSettings
 from tests.e2e.cluster import CommandFailed, Namespace, Object, wait_until
 from tests.e2e.pods import strict
 from tests.e2e.release import Release

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from app.kit.migrations import known_versions
+from slipway_kit.db.migrations import known_versions
 from tools import cluster as loading
 from tools import image as images
 

@@ -19,8 +19,8 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from app.kit import migrations
-from app.kit.database import DatabaseSettings
+from slipway_kit.db import migrations
+from slipway_kit.db.settings import DatabaseSettings
 from tests.e2e.load_job import Load
 from tests.e2e.report import Report
 from tests.faults import hostile

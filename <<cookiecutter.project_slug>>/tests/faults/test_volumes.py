@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.kit import migrations
-from app.kit.database import DatabaseSettings
+from slipway_kit.db import migrations
+from slipway_kit.db.settings import DatabaseSettings
 from tests.e2e.report import Report
 from tests.faults.world import Database, WatchedService, settings, total, under_load
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter, FastAPI, Header, Path, Query, UploadFile
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
 from app import main
-from app.kit.openapi import problems
-from app.kit.streams import JsonLines
+from slipway_kit.http.openapi import problems
+from slipway_kit.http.streams import JsonLines
 
 router = APIRouter(prefix="/fuzzed")
 

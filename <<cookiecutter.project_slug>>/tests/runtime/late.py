@@ -2,7 +2,7 @@
 
 import time
 
-from app.kit.worker import DrainingWorker
+from slipway_kit.server.worker import DrainingWorker
 
 SECONDS = 1.0
 

@@ -15,8 +15,8 @@ from prometheus_client import Gauge
 from sqlalchemy import text
 
 from app import main
-from app.kit.database import ReadSessionDep
-from app.kit.resources import ResourcesDep
+from slipway_kit.db.sessions import ReadSessionDep
+from slipway_kit.service.resources import ResourcesDep
 from tests.runtime.computations import computation
 
 log = structlog.get_logger()

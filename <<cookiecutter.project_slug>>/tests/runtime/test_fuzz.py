@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app.kit import migrations
-from app.kit.database import DatabaseSettings
+from slipway_kit.db import migrations
+from slipway_kit.db.settings import DatabaseSettings
 from tests.runtime import hostile
 from tests.runtime.harness import GUNICORN, Service, connected, environment
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from app.kit.database import DatabaseSettings
-from app.kit.migrations import FOLDER, applied_versions
+from slipway_kit.db.migrations import FOLDER, applied_versions
+from slipway_kit.db.settings import DatabaseSettings
 from tests.runtime.harness import environment
 from tests.support import revisions
 
@@ -16,8 +16,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 
-from app.kit import migrations
-from app.kit.database import DatabaseSettings
+from slipway_kit.db import migrations
+from slipway_kit.db.sessions import DatabaseSettings
 
 migrations.FOLDER = Path(sys.argv[2])
 migrations.upgrade(DatabaseSettings(url=sys.argv[1]))

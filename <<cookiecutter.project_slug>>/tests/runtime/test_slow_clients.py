@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.kit.http_protocol import HEAD_SECONDS, MAX_HEAD_BYTES
+from slipway_kit.server.protocol import HEAD_SECONDS, MAX_HEAD_BYTES
 from tests.runtime.conftest import Start
 from tests.runtime.harness import Service
 

@@ -9,7 +9,9 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from app.kit.database import DatabaseSettings, DatabaseUnavailable, connect
+from slipway_kit.db.connection import connect
+from slipway_kit.db.errors import DatabaseUnavailable
+from slipway_kit.db.settings import DatabaseSettings
 from tests.support import ports, programs
 from tools.postgres import open_postgres
 

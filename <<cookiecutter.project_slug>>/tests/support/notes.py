@@ -8,9 +8,9 @@ from fastapi import APIRouter, BackgroundTasks, HTTPException
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.database import ReadSessionDep, SessionDep
-from app.kit.resources import ResourcesDep
-from app.kit.streams import JsonLines
+from slipway_kit.db.sessions import ReadSessionDep, SessionDep
+from slipway_kit.http.streams import JsonLines
+from slipway_kit.service.resources import ResourcesDep
 
 CREATE = """
 CREATE TABLE notes (text text UNIQUE DEFERRABLE INITIALLY DEFERRED);

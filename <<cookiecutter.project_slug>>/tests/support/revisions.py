@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from app.kit.migrations import FOLDER
+from slipway_kit.db.migrations import FOLDER
 
 REVISION = '''
 """A revision of this test."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from app.kit import slots
-from app.kit.slots import SafeCollector, SlotIdentity
+from slipway_kit.metrics import files
+from slipway_kit.metrics.files import SafeCollector, SlotIdentity
 
 
 def collected(folder: Path) -> dict[str, float]:
@@ -30,10 +30,10 @@ class Family:
         self.notes = memoryview(mmap.mmap(-1, 8 * 256)).cast("q")
         self.started = 0
         self.living: dict[int, int] = {}
-        slots.install(self.identity, folder)
+        files.install(self.identity, folder)
 
     def fork(self) -> None:
-        slot, note = slots.lowest_free(self.living.values()), self.started
+        slot, note = files.lowest_free(self.living.values()), self.started
         self.started += 1
         pid = os.fork()
         if pid == 0:
@@ -58,7 +58,7 @@ class Family:
         pid = sorted(self.living)[which % len(self.living)]
         os.kill(pid, sig)
         os.waitpid(pid, 0)
-        slots.mark_dead(self.living.pop(pid), folder=self.folder)
+        files.mark_dead(self.living.pop(pid), folder=self.folder)
 
     def noted(self) -> int:
         return sum(self.notes[: self.started])

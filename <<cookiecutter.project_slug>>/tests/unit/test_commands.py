@@ -10,7 +10,7 @@ import pytest
 
 from app import about
 from app.__main__ import main
-from app.kit import migrations
+from slipway_kit.db import migrations
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +114,7 @@ import os, runpy, signal, sys, time
 
 class Deaf:
     def find_spec(self, name, path=None, target=None):
-        if name == "app.kit.migrations":
+        if name == "slipway_kit.db.migrations":
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(30)

@@ -16,11 +16,12 @@ from pydantic_settings import SettingsConfigDict
 import app.main
 import app.settings
 from app.enabled import FEATURES
-from app.kit.database import DatabaseSettings
-from app.kit.environment import Group, SettingsError
-from app.kit.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.config.group import Group
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,14 +38,17 @@ def no_engine(*arguments, **keywords):
 
 sys.addaudithook(refuse)
 engines.create_async_engine = no_engine
-import app
-for module in pkgutil.walk_packages(app.__path__, "app."):
+import app, slipway_kit
+for module in [
+    *pkgutil.walk_packages(app.__path__, "app."),
+    *pkgutil.walk_packages(slipway_kit.__path__, "slipway_kit."),
+]:
     if not module.name.endswith("__main__"):
         __import__(module.name)
 assert threading.active_count() == 1
 import prometheus_client
 assert not [m for m in prometheus_client.REGISTRY.collect() if m.name.startswith("http_request")]
-print("imported", len([name for name in sys.modules if name.startswith("app.")]))
+print("imported", len([name for name in sys.modules if name.startswith(("app.", "slipway_kit."))]))
 """
 
 
@@ -63,8 +67,8 @@ def test_import_opens_no_socket_makes_no_engine_and_starts_nothing() -> None:
 IMPORT_EARLY = """
 import asyncio, sys
 import anyio
-from app.kit.server import ServerSettings
-from app.kit.tracing import TracingSettings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.tracing.provider import TracingSettings
 from app.main import create_app
 from app.settings import Settings
 

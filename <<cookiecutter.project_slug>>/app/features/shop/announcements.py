@@ -3,9 +3,9 @@
 import structlog
 
 from app.features.shop.schemas import GameOut
-from app.kit.errors import ServiceError
-from app.kit.http_client import HttpClient
-from app.kit.resources import Resources
+from slipway_kit.client.client import HttpClient
+from slipway_kit.errors import ServiceError
+from slipway_kit.service.resources import Resources
 
 log = structlog.get_logger()
 

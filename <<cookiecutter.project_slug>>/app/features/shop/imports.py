@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from app.features.shop import queries
 from app.features.shop.schemas import GameIn, ImportReport
-from app.kit.database import Database, DatabaseUnavailable
-from app.kit.errors import ServiceError
+from slipway_kit.db.errors import DatabaseUnavailable
+from slipway_kit.db.sessions import Database
+from slipway_kit.errors import ServiceError
 
 if TYPE_CHECKING:
     import _csv

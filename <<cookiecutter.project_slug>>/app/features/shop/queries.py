@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncScalarResult, AsyncSession
 
 from app.features.shop.models import Game
 from app.features.shop.schemas import GameIn, Stock, Summary
-from app.kit.database import Database
-from app.kit.errors import Conflict, NotFound
+from slipway_kit.db.sessions import Database
+from slipway_kit.errors import Conflict, NotFound
 
 ROWS_PER_CHUNK = 200
 # Put together once: to build a query takes longer than to run it.

@@ -14,10 +14,10 @@ from app.features.shop.advice import Assistant, HouseAssistant, RemoteAssistant
 from app.features.shop.schemas import GameIn, Stock, Summary
 from app.features.shop.settings import Settings
 from app.features.shop.summaries import Summaries
-from app.kit.batcher import Batcher
-from app.kit.cache import Cache
-from app.kit.resources import Resources
-from app.kit.work_queue import WorkQueue
+from slipway_kit.concurrency.batcher import Batcher
+from slipway_kit.concurrency.cache import Cache
+from slipway_kit.concurrency.work_queue import WorkQueue
+from slipway_kit.service.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,10 @@ from app.features.shop.schemas import (
     Stock,
     Summary,
 )
-from app.kit.database import ReadSessionDep, SessionDep
-from app.kit.openapi import answer, problems
-from app.kit.resources import ResourcesDep
-from app.kit.streams import EventStream, JsonLines
+from slipway_kit.db.sessions import ReadSessionDep, SessionDep
+from slipway_kit.http.openapi import answer, problems
+from slipway_kit.http.streams import EventStream, JsonLines
+from slipway_kit.service.resources import ResourcesDep
 
 __all__ = ["lifespan", "router"]
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from app.features.shop import queries
 from app.features.shop.schemas import Stock
-from app.kit.batcher import Batcher
-from app.kit.database import Database
+from slipway_kit.concurrency.batcher import Batcher
+from slipway_kit.db.sessions import Database
 
 
 def batcher(database: Database) -> Batcher[int, Stock]:

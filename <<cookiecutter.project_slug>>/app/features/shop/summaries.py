@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from app.features.shop import queries
 from app.features.shop.schemas import Summary
-from app.kit.cache import Cache
-from app.kit.database import Database
-from app.kit.tasks import Tasks
+from slipway_kit.concurrency.cache import Cache
+from slipway_kit.concurrency.tasks import Tasks
+from slipway_kit.db.sessions import Database
 
 _KEY = "summary"
 

@@ -5,10 +5,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.kit.database import Database
-from app.kit.errors import Overloaded
-from app.kit.offload import Offload
-from app.kit.resources import Resources
+from slipway_kit.concurrency.offload import Offload
+from slipway_kit.db.sessions import Database
+from slipway_kit.errors import Overloaded
+from slipway_kit.service.resources import Resources
 
 GAMES = "/api/v1/games"
 BUNDLE = f"{GAMES}/bundle"

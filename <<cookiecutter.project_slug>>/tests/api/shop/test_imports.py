@@ -10,8 +10,8 @@ from structlog.typing import EventDict
 
 from app.features.shop import imports
 from app.features.shop.settings import Settings as ShopSettings
-from app.kit.database import DatabaseSettings
 from app.main import create_app
+from slipway_kit.db.settings import DatabaseSettings
 from tests.conftest import service_settings
 from tests.runtime.harness import eventually
 

@@ -3,7 +3,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from app.kit.database import Database
+from slipway_kit.db.sessions import Database
 
 TILL = "/api/v1/games/till"
 

@@ -2,7 +2,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.kit.database import Database, DatabaseSettings, open_database
+from slipway_kit.db.engine import open_database
+from slipway_kit.db.sessions import Database
+from slipway_kit.db.settings import DatabaseSettings
 
 
 @pytest.fixture

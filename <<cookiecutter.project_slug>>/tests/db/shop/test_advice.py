@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from app.features.shop.schemas import GameOut
-from app.kit.database import Database
+from slipway_kit.db.sessions import Database
 from tests.support import asgi
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from app.features.shop import queries, stock, till
 from app.features.shop.schemas import GameIn, ScanError
-from app.kit.database import Database
+from slipway_kit.db.sessions import Database
 from tests.support import asgi
 
 pytestmark = pytest.mark.anyio

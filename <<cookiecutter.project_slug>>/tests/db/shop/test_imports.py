@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.features.shop import imports
 from app.features.shop.schemas import GameIn
-from app.kit.database import Database, DatabaseUnavailable
+from slipway_kit.db.errors import DatabaseUnavailable
+from slipway_kit.db.sessions import Database
 
 pytestmark = pytest.mark.anyio
 

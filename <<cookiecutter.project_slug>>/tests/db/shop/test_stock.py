@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import event, text
 
 from app.features.shop import queries, stock
-from app.kit.database import Database
+from slipway_kit.db.sessions import Database
 
 pytestmark = pytest.mark.anyio
 

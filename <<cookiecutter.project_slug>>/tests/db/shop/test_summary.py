@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from app.features.shop.schemas import Summary
 from app.features.shop.summaries import Summaries
-from app.kit.cache import Cache
-from app.kit.database import Database
-from app.kit.tasks import Tasks
+from slipway_kit.concurrency.cache import Cache
+from slipway_kit.concurrency.tasks import Tasks
+from slipway_kit.db.sessions import Database
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 from app.features.shop.advice import RemoteAssistant, events
 from app.features.shop.schemas import GameOut
 from app.features.shop.settings import Settings as ShopSettings
-from app.kit.database import DatabaseSettings
-from app.kit.http_client import HttpClientSettings
 from app.main import create_app
+from slipway_kit.client.settings import HttpClientSettings
+from slipway_kit.db.settings import DatabaseSettings
 from tests.conftest import service_settings
 from tests.support import asgi
 from tests.support.upstream import Upstream, open_upstream

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.kit import acceptor
-from app.kit.acceptor import Acceptor
+from slipway_kit.server import acceptor
+from slipway_kit.server.acceptor import Acceptor
 from tests.support.turns import turns, until
 
 pytestmark = pytest.mark.anyio

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.kit.admission import (
+from slipway_kit.overload.admission import (
     ALONE_SECONDS,
     LEAST_SECONDS,
     QUEUE_SECONDS,
     TURN_SECONDS,
     Admission,
-    Away,
 )
-from app.kit.gate import BURST_SECONDS, PATIENCE_SECONDS
+from slipway_kit.overload.cpu_steal import Away
+from slipway_kit.overload.queue_limit import BURST_SECONDS, PATIENCE_SECONDS
 from tests.support.turns import turns, until
 
 # What the server spends on one that it reads, and on one that it refuses.

@@ -8,8 +8,8 @@ from opentelemetry import trace
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.kit.batcher import Batcher
-from app.kit.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable
+from slipway_kit.concurrency.batcher import Batcher
+from slipway_kit.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable
 from tests.support.tracing import recorded_spans
 from tests.support.turns import other_tasks, turns, until
 

@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from app.kit.cache import Cache
-from app.kit.errors import DeadlineExceeded, NotFound, Unavailable
+from slipway_kit.concurrency.cache import Cache
+from slipway_kit.errors import DeadlineExceeded, NotFound, Unavailable
 from tests.support.tracing import recorded_spans
 from tests.support.turns import other_tasks, turns, until
 

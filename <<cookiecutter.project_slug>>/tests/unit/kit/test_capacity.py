@@ -4,14 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.capacity import (
-    Release,
-    ShutdownPlan,
-    binding,
-    limits,
-    report,
-    verdict,
-)
+from slipway_kit.capacity.sums import Release, ShutdownPlan, binding, limits, report, verdict
 
 
 @given(st.floats(min_value=2, max_value=3600))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from app.kit.cgroup import CgroupLimits, read_limits
+from slipway_kit.config.cgroup import CgroupLimits, read_limits
 
 MIB = 1024 * 1024
 

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from app.kit.database import DatabaseUnavailable, StatementTimeout, _driver_error
+from slipway_kit.db.engine import _driver_error
+from slipway_kit.db.errors import DatabaseUnavailable, StatementTimeout
 
 
 def failure(error: BaseException, *, pre_ping: bool = False) -> Any:

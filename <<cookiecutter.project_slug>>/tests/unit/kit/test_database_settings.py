@@ -5,13 +5,11 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr, ValidationError
 
-from app.kit.database import (
-    DatabaseSettings,
-    ReadSessionDep,
-    SessionDep,
-)
-from app.kit.environment import SettingsError, read
-from app.kit.threads import refuse_more_threads_than_pool
+from slipway_kit.config.group import read
+from slipway_kit.db.sessions import ReadSessionDep, SessionDep
+from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.errors import SettingsError
+from slipway_kit.http.dependencies import refuse_more_threads_than_pool
 
 SECRET = "hunter2"
 

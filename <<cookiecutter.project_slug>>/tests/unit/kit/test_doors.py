@@ -4,9 +4,9 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
-from app.kit import doors
-from app.kit.doors import SURE, Doors
-from app.kit.gate import PRESSED_SECONDS, Gate, Places
+from slipway_kit.overload import route_shedding as doors
+from slipway_kit.overload.queue_limit import PRESSED_SECONDS, Gate, Places
+from slipway_kit.overload.route_shedding import SURE, Doors
 
 
 class Full:

@@ -7,7 +7,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.dsn import Address, AddressError, Tls, parse
+from slipway_kit.db.address import Address, AddressError, Tls, parse
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])

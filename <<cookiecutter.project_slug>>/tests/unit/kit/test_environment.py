@@ -2,7 +2,8 @@ import pytest
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.kit.environment import Group, SettingsError, read, refuse_unknown
+from slipway_kit.config.group import Group, read, refuse_unknown
+from slipway_kit.errors import SettingsError
 
 
 class Oven(Group):

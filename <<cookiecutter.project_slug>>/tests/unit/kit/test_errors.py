@@ -7,16 +7,10 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict
 from structlog.testing import capture_logs
 
-from app.kit import errors, openapi
-from app.kit.errors import (
-    Conflict,
-    DeadlineExceeded,
-    Overloaded,
-    Unavailable,
-    problem_response,
-    title,
-)
-from app.kit.openapi import OpenAPISettings
+from slipway_kit.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
+from slipway_kit.http import openapi, problems
+from slipway_kit.http.openapi import OpenAPISettings
+from slipway_kit.http.problems import problem_response, title
 
 router = APIRouter()
 
@@ -64,7 +58,7 @@ async def rename(name: str) -> None: ...
 def client() -> TestClient:
     app = FastAPI()
     app.include_router(router)
-    errors.install(app)
+    problems.install(app)
     openapi.install(app, OpenAPISettings(), owner="Ada", tags={})
     return TestClient(app, raise_server_exceptions=False)
 

@@ -32,7 +32,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import AliasChoices, BaseModel, Json, StringConstraints
 from starlette.routing import Match
 
-from app.kit import found_once
+from slipway_kit.fast import fastapi_memo as found_once
 
 # Of a module, types know less than there is.
 FASTAPI: Any = utils

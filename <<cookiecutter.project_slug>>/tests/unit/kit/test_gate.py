@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from app.kit import served
-from app.kit.gate import (
+from slipway_kit import request_context
+from slipway_kit.overload.queue_limit import (
     BURST_SECONDS,
     PATIENCE_SECONDS,
     PRESSED_SECONDS,
@@ -192,7 +192,7 @@ def test_a_request_knows_the_gate_that_it_came_to() -> None:
 
     def come(held: Held) -> Gate | None:
         request = Request()
-        served.begin(request)
+        request_context.begin(request)
         held.refuses(waiting=0)
         return request.gate
 

@@ -3,8 +3,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.kit.health import Readiness
-from app.kit.migrations import Versions
+from slipway_kit.db.migrations import Versions
+from slipway_kit.http.probes import Readiness
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +131,7 @@ async def test_before_its_first_answer_a_database_out_of_reach_is_an_obstacle(cl
 async def test_a_database_that_never_answers_is_an_obstacle_within_the_deadline(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.kit.health.DEADLINE_SECONDS", 0.01)
+    monkeypatch.setattr("slipway_kit.http.probes.DEADLINE_SECONDS", 0.01)
     database = FakeDatabase("3")
     database.answering.clear()
     assert await readiness(database, clock).obstacle() == "The database does not answer."

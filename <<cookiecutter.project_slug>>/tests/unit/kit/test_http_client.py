@@ -15,17 +15,12 @@ from opentelemetry import trace
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.kit import served
-from app.kit.errors import DeadlineExceeded, Unavailable
-from app.kit.gate import Gate
-from app.kit.http_client import (
-    HttpClient,
-    HttpClientSettings,
-    UpstreamBusy,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-    open_http_client,
-)
+from slipway_kit import request_context
+from slipway_kit.client.client import HttpClient, open_http_client
+from slipway_kit.client.errors import UpstreamBusy, UpstreamTimeout, UpstreamUnavailable
+from slipway_kit.client.settings import HttpClientSettings
+from slipway_kit.errors import DeadlineExceeded, Unavailable
+from slipway_kit.overload.queue_limit import Gate
 from tests.support import ports
 from tests.support.tracing import recorded_spans
 from tests.support.turns import other_tasks, turns, until
@@ -170,7 +165,7 @@ async def test_the_total_deadline_ends_a_call_whatever_it_waits_for(upstream: Up
 async def test_a_call_gets_what_is_left_of_its_request_and_says_so(upstream: Upstream) -> None:
     async with opened(total_timeout_seconds=7) as client:
         await client.get(f"{upstream.url}/ok")
-        served.begin(Request(asyncio.get_running_loop().time() + 0.3))
+        request_context.begin(Request(asyncio.get_running_loop().time() + 0.3))
         await client.get(f"{upstream.url}/ok")
         await client.get(f"{upstream.url}/ok", headers={"Request-Timeout": "0.001"})
         with pytest.raises(DeadlineExceeded):

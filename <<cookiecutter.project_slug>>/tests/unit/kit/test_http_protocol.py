@@ -13,14 +13,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.kit import http_protocol
-from app.kit.admission import Admission
-from app.kit.doors import SURE, Doors
-from app.kit.drain import Drain
-from app.kit.gate import Gate, Places
-from app.kit.http_protocol import AdmittingProtocol
-from app.kit.refusals import Refusals
-from app.kit.server import ServerSettings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.http.drain import Drain
+from slipway_kit.http.refusals import Refusals
+from slipway_kit.overload.admission import Admission
+from slipway_kit.overload.queue_limit import Gate, Places
+from slipway_kit.overload.route_shedding import SURE, Doors
+from slipway_kit.server import protocol
+from slipway_kit.server.protocol import AdmittingProtocol
 from tests.support.turns import turns, until
 
 pytestmark = pytest.mark.anyio
@@ -403,10 +403,10 @@ async def test_an_upgrade_is_not_asked(talk: Talk) -> None:
 
 
 def test_it_knows_the_uvicorn_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert http_protocol.supported()
+    assert protocol.supported()
 
     def start(self: object, cycle: object, app: object, more: object) -> None:
         """Want something else."""
 
     monkeypatch.setattr(HttpToolsProtocol, "_start_asgi_task", cast("Any", start))
-    assert not http_protocol.supported()
+    assert not protocol.supported()

@@ -16,10 +16,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from sqlalchemy.engine.default import DefaultDialect
 
-from app.kit.dsn import Address
-from app.kit.light_span import Fits, HandedIds, LightSpan, Origin
-from app.kit.request_spans import RequestSpans, Sampling
-from app.kit.statements import trace_database
+from slipway_kit.db.address import Address
+from slipway_kit.db.statements import trace_database
+from slipway_kit.fast.light_span import Fits, LightSpan, Origin
+from slipway_kit.tracing.ids import HandedIds
+from slipway_kit.tracing.request_spans import RequestSpans, Sampling
 from tests.support.tracing import SCOPE, untouched_tracing
 
 RANDOM = "a" * 32 + "b" * 16

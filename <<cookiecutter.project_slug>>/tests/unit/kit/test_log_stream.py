@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from app.kit import log_stream
-from app.kit.log_stream import LogStream
+from slipway_kit.logs import stream as log_stream
+from slipway_kit.logs.stream import LogStream
 
 LINE = "x" * 99 + "\n"
 # Far more than a pipe takes.

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import structlog
 
-from app.kit import logs
+from slipway_kit.logs import setup as logs
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 

@@ -11,10 +11,12 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import Counter
 
-from app.kit import exporter, metrics, ports, slots
-from app.kit.environment import SettingsError
-from app.kit.metrics import MetricsFolder
-from app.kit.server import ServerSettings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.errors import SettingsError
+from slipway_kit.http import metrics
+from slipway_kit.metrics import exporter, files
+from slipway_kit.metrics.folder import MetricsFolder, memory_folder
+from slipway_kit.server import ports
 from tests.support.metrics import restored_metrics
 from tests.support.ports import free
 
@@ -44,7 +46,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 def test_what_killed_masters_left_is_swept_and_what_lives_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "memory_folder", lambda: tmp_path)
+    monkeypatch.setattr("slipway_kit.metrics.folder.memory_folder", lambda: tmp_path)
     alive = MetricsFolder.claim(None, slug="shop")
     left = MetricsFolder.claim(None, slug="shop")
     left._lock.close()
@@ -59,17 +61,17 @@ def test_what_killed_masters_left_is_swept_and_what_lives_is_not(
 def test_without_shared_memory_the_temporary_folder_is_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert metrics.memory_folder().is_dir()
+    assert memory_folder().is_dir()
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    assert metrics.memory_folder() == tmp_path
+    assert memory_folder() == tmp_path
 
 
 def test_without_shared_memory_on_linux_it_is_the_temporary_folder_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    assert metrics.memory_folder(tmp_path / "absent") == tmp_path
+    assert memory_folder(tmp_path / "absent") == tmp_path
 
 
 def test_no_folder_that_can_be_written_is_one_sentence(
@@ -80,7 +82,7 @@ def test_no_folder_that_can_be_written_is_one_sentence(
 
     monkeypatch.setattr(tempfile, "gettempdir", nowhere)
     with pytest.raises(SettingsError, match="no folder can be written: mount a volume in memory"):
-        metrics.memory_folder(tmp_path / "absent")
+        memory_folder(tmp_path / "absent")
 
 
 def test_a_given_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ async def test_port_0_and_a_master_leave_the_port_alone(tmp_path: Path) -> None:
         pass
     with restored_metrics(), socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        slots.install(slots.SlotIdentity(), tmp_path)
+        files.install(files.SlotIdentity(), tmp_path)
         settings = ServerSettings(metrics_port=taken.getsockname()[1])
         async with metrics.open_metrics(app, settings):
             pass

@@ -10,13 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app.kit.drain import Drain
-from app.kit.edge import Border
-from app.kit.errors import Unavailable
-from app.kit.observe import Observe
-from app.kit.served import due_within
-from app.kit.threads import runs_on_loop
-from app.kit.tracing import Traces
+from slipway_kit.errors import Unavailable
+from slipway_kit.http.dependencies import runs_on_loop
+from slipway_kit.http.drain import Drain
+from slipway_kit.http.limits import Border
+from slipway_kit.http.observation import Observe
+from slipway_kit.request_context import due_within
+from slipway_kit.tracing.provider import Traces
 
 pytestmark = pytest.mark.anyio
 

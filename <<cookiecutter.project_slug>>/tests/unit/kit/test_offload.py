@@ -14,12 +14,12 @@ import pytest
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from app.kit import logs
-from app.kit.child import Job
-from app.kit.child_process import Child
-from app.kit.offload import OffloadSettings, open_offload
-from app.kit.process_pool import ComputationLost, ComputationTimeout
-from app.kit.trace_context import continued
+from slipway_kit.concurrency.child_process import Child
+from slipway_kit.concurrency.offload import OffloadSettings, open_offload
+from slipway_kit.concurrency.process_pool import ComputationLost, ComputationTimeout
+from slipway_kit.logs import setup as logs
+from slipway_kit.pool_child import Job
+from slipway_kit.trace_context import continued
 
 pytestmark = pytest.mark.anyio
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -68,7 +68,7 @@ async def test_a_process_imports_what_its_calls_import_and_little_else(
         modules = await offload.compute(eval, "set(__import__('sys').modules)")
     heavy = {"asyncio", "fastapi", "gunicorn", "logging", "multiprocessing", "structlog"}
     assert not heavy & modules
-    assert "app.kit.child" in modules
+    assert "slipway_kit.pool_child" in modules
 
 
 async def test_the_lines_of_a_computation_name_the_request_and_the_trace_of_its_caller(

@@ -5,10 +5,11 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from app.kit import openapi
-from app.kit.environment import SettingsError, read
-from app.kit.openapi import OpenAPISettings
-from app.kit.streams import EventStream
+from slipway_kit.config.group import read
+from slipway_kit.errors import SettingsError
+from slipway_kit.http import openapi
+from slipway_kit.http.openapi import OpenAPISettings
+from slipway_kit.http.streams import EventStream
 
 EVENTS = "text/event-stream"
 

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from app.kit.phases import PhaseOverrunError, open_phases
+from slipway_kit.service.phases import PhaseOverrunError, open_phases
 
 pytestmark = pytest.mark.anyio
 

@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
-from app.kit.environment import SettingsError
-from app.kit.ports import listen
+from slipway_kit.errors import SettingsError
+from slipway_kit.server.ports import listen
 from tests.support.ports import has_ipv6
 
 

@@ -12,10 +12,9 @@ from prometheus_client import REGISTRY
 from structlog.contextvars import bound_contextvars
 from structlog.testing import capture_logs
 
-from app.kit import child, child_process
-from app.kit.child import Job, NotPicklable
-from app.kit.errors import NotFound, Unavailable
-from app.kit.process_pool import (
+from slipway_kit import pool_child as child
+from slipway_kit.concurrency import child_process
+from slipway_kit.concurrency.process_pool import (
     ChildTraceback,
     ComputationLost,
     ComputationTimeout,
@@ -23,6 +22,8 @@ from app.kit.process_pool import (
     ProcessPool,
     ProcessPoolFull,
 )
+from slipway_kit.errors import NotFound, Unavailable
+from slipway_kit.pool_child import Job, NotPicklable
 from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from app.kit import processes
-from app.kit.recycling import Recycling, Turn
+from slipway_kit import system as processes
+from slipway_kit.server.recycling import Recycling, Turn
 
 
 def child(*, ignores_sigterm: bool = False) -> int:

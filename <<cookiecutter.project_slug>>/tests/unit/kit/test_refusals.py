@@ -7,15 +7,15 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from app.kit import http_protocol
-from app.kit.admission import Admission, AdmissionMiddleware
-from app.kit.doors import Doors
-from app.kit.drain import Drain
-from app.kit.entrance import http_of
-from app.kit.entrance import install as install_entrance
-from app.kit.http_protocol import AdmittingProtocol, BoundedProtocol
-from app.kit.refusals import Refusals
-from app.kit.server import ServerSettings
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.http.admission import AdmissionMiddleware
+from slipway_kit.http.drain import Drain
+from slipway_kit.http.refusals import Refusals
+from slipway_kit.overload.admission import Admission
+from slipway_kit.overload.route_shedding import Doors
+from slipway_kit.server.entrance import http_of
+from slipway_kit.server.entrance import install as install_entrance
+from slipway_kit.server.protocol import AdmittingProtocol, BoundedProtocol
 from tests.support.asgi import scope
 
 ID = b"a-client's-own"
@@ -166,7 +166,7 @@ def test_requests_are_asked_in_one_place(
     in_middleware: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_protocol, "supported", lambda: supported)
+    monkeypatch.setattr("slipway_kit.server.protocol.supported", lambda: supported)
     server = ServerSettings.model_validate({"admission": way, "root_path": "/shop"})
     app = FastAPI()
     app.state.drain, app.state.doors = Drain(), Doors()

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from app.kit import request_metrics, slots
-from app.kit.request_metrics import RequestMetrics
+from slipway_kit.http import request_metrics
+from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.metrics import files
 from tests.support.metrics import restored_metrics
 
 REQUESTS = st.lists(
@@ -29,14 +30,14 @@ REQUESTS = st.lists(
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Where a master would have the files of its workers."""
     with restored_metrics():
-        slots.install(slots.SlotIdentity(), tmp_path)
+        files.install(files.SlotIdentity(), tmp_path)
         yield tmp_path
 
 
 def exposed(folder: Path) -> str:
     """Return what the exporter would serve."""
     registry = CollectorRegistry()
-    slots.SafeCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]  # the package has few types
+    files.SafeCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]  # the package has few types
     return generate_latest(registry).decode()
 
 
@@ -54,7 +55,7 @@ def test_what_is_written_in_place_is_what_the_instrumentator_counts(
     for direct in (True, False):
         folder = tmp_path_factory.mktemp("metrics")
         with restored_metrics(), pytest.MonkeyPatch.context() as patch:
-            slots.install(slots.SlotIdentity(), folder)
+            files.install(files.SlotIdentity(), folder)
             metrics = RequestMetrics(CollectorRegistry())
             if not direct:
                 patch.setattr(request_metrics, "getclosurevars", unknown)
@@ -73,7 +74,7 @@ def test_a_file_that_grows_is_written_where_it_is_read(folder: Path) -> None:
     for number in range(400):
         metrics.of(method="GET", handler=f"/{number:0100}", status=200)(0.1, 1, 1)
     (histograms,) = folder.glob("histogram_*.db")
-    assert histograms.stat().st_size > slots.FILE_BYTES
+    assert histograms.stat().st_size > files.FILE_BYTES
     first(0.1, 7, 7)
     last = metrics.of(method="GET", handler="/last", status=200)
     last(0.1, 1, 1)
@@ -92,7 +93,7 @@ def test_series_that_the_volume_has_no_room_for_are_dropped_and_the_others_go_on
     def full(descriptor: int, size: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(slots, "_allocate", full)
+    monkeypatch.setattr(files, "_allocate", full)
     for number in range(400):
         metrics.of(method="GET", handler=f"/{number:0100}", status=200)(0.1, 1, 1)
     old(0.1, 1, 1)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from app.kit import logs
-from app.kit.request_metrics import RequestMetrics
-from app.kit.request_records import Ended, Records
+from slipway_kit.fast.request_records import Records
+from slipway_kit.http.ended import Ended
+from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.logs import setup as logs
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace.sampling import Decision, _get_from_env_or_default
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
 from starlette.websockets import WebSocketDisconnect
 
-from app.kit.light_span import HandedIds
-from app.kit.request_spans import RequestSpans, Sampling
-from app.kit.trace_context import carrier
+from slipway_kit.trace_context import carrier
+from slipway_kit.tracing.ids import HandedIds
+from slipway_kit.tracing.request_spans import RequestSpans, Sampling
 from tests.support.tracing import SCOPE, untouched_tracing
 
 SAMPLERS = [

@@ -5,7 +5,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from app.kit.retries import LONGEST_PAUSE, Call, Passing, pause_asked_for, tries
+from slipway_kit.client.retries import LONGEST_PAUSE, Call, Passing, pause_asked_for, tries
 
 
 def answer(status: int, retry_after: str | None = None) -> httpx.Response:

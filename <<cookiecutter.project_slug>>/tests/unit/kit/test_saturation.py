@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.kit.saturation import open_saturation, watch
+from slipway_kit.metrics.saturation import open_saturation, watch
 
 pytestmark = pytest.mark.anyio
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.kit import served
-from app.kit.gate import Gate
+from slipway_kit import request_context
+from slipway_kit.overload.queue_limit import Gate
 
 pytestmark = pytest.mark.anyio
 
@@ -20,31 +20,31 @@ class Request:
 
 
 def left(seconds: float) -> float:
-    return served.due_within(seconds) - asyncio.get_running_loop().time()
+    return request_context.due_within(seconds) - asyncio.get_running_loop().time()
 
 
 async def test_what_it_waits_for_gets_what_is_left() -> None:
     assert left(5) == pytest.approx(5, abs=0.5)
-    served.begin(Request(asyncio.get_running_loop().time() + 2))
+    request_context.begin(Request(asyncio.get_running_loop().time() + 2))
     assert left(5) == pytest.approx(2, abs=0.5)
     assert left(1) == pytest.approx(1, abs=0.5)
 
 
 async def test_tasks_of_the_request_share_it_and_those_that_outlive_it_do_not() -> None:
-    served.begin(Request(asyncio.get_running_loop().time() + 2))
+    request_context.begin(Request(asyncio.get_running_loop().time() + 2))
 
     async def ask() -> float:
         return left(9)
 
     own = await asyncio.create_task(ask())
-    other = await asyncio.create_task(ask(), context=served.outliving())
+    other = await asyncio.create_task(ask(), context=request_context.outliving())
     assert own == pytest.approx(2, abs=0.5)
     assert other == pytest.approx(9, abs=0.5)
 
 
 async def test_it_ends_with_the_answer() -> None:
     request = Request(asyncio.get_running_loop().time() + 2)
-    served.begin(request)
+    request_context.begin(request)
     request.due = None
     assert left(9) == pytest.approx(9, abs=0.5)
 
@@ -60,4 +60,4 @@ async def test_it_ends_with_the_answer() -> None:
     ],
 )
 async def test_a_client_asks_in_seconds(header: str, seconds: float | None) -> None:
-    assert served.seconds_asked(header) == seconds
+    assert request_context.seconds_asked(header) == seconds

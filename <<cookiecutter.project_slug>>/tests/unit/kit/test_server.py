@@ -1,9 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from app.kit.cgroup import CgroupLimits
-from app.kit.environment import SettingsError
-from app.kit.server import MIB, ServerSettings
+from slipway_kit.config.cgroup import CgroupLimits
+from slipway_kit.config.server import MIB, ServerSettings
+from slipway_kit.errors import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Worker slots, their files and their damage."""
+"""Worker files, their files and their damage."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.testing import capture_logs
 
-from app.kit import slots
-from app.kit.slots import SlotIdentity, VolumeFullError
+from slipway_kit.metrics import files
+from slipway_kit.metrics.files import SlotIdentity, VolumeFullError
 from tests.support.metrics import restored_metrics
 from tests.support.workers import Family, collected, in_child, one_life
 
@@ -52,7 +52,7 @@ def test_metrics_made_before_there_is_a_folder_are_written_to_it_too(tmp_path: P
     labelled = Counter("sorted", "labelled", ["kind"], registry=registry)
     child = labelled.labels("x")
     family = Family(tmp_path)
-    slots.adopt(registry)
+    files.adopt(registry)
 
     def worker() -> None:
         family.identity.take(0, folder=tmp_path)
@@ -75,7 +75,7 @@ def test_live_gauges_of_a_dead_worker_are_forgotten(tmp_path: Path) -> None:
     in_child(lambda: worker(0))
     in_child(lambda: worker(1))
     assert collected(tmp_path)["g"] == 2
-    slots.mark_dead(0, folder=tmp_path)
+    files.mark_dead(0, folder=tmp_path)
     assert collected(tmp_path)["g"] == 1
 
 
@@ -106,13 +106,13 @@ def test_an_observer_writes_what_the_histogram_would(
     tmp_path_factory: pytest.TempPathFactory, amounts: list[float]
 ) -> None:
     texts = []
-    for observer in (slots.observer, lambda histogram: histogram.observe):
+    for observer in (files.observer, lambda histogram: histogram.observe):
         folder = tmp_path_factory.mktemp("metrics")
         with restored_metrics():
-            slots.install(SlotIdentity(), folder)
+            files.install(SlotIdentity(), folder)
             made = Histogram("h", "some", ["kind"], registry=CollectorRegistry(), buckets=(0.25, 1))
             observe = observer(made.labels("x"))
-            assert (observe == made.labels("x").observe) == (observer is not slots.observer)
+            assert (observe == made.labels("x").observe) == (observer is not files.observer)
             for amount in amounts:
                 observe(amount)
         texts.append(collected(folder))
@@ -122,15 +122,15 @@ def test_an_observer_writes_what_the_histogram_would(
 def test_where_metrics_are_in_memory_the_histogram_observes_itself() -> None:
     registry = CollectorRegistry()
     histogram = Histogram("h", "some", registry=registry)
-    slots.observer(histogram)(2.0)
+    files.observer(histogram)(2.0)
     assert registry.get_sample_value("h_sum") == 2.0
     assert registry.get_sample_value("h_count") == 1
 
 
 def test_the_lowest_slot_that_nobody_has_is_given() -> None:
-    assert slots.lowest_free([]) == 0
-    assert slots.lowest_free([0, 1, 3]) == 2
-    assert slots.lowest_free([1, 2]) == 0
+    assert files.lowest_free([]) == 0
+    assert files.lowest_free([0, 1, 3]) == 2
+    assert files.lowest_free([1, 2]) == 0
 
 
 def full_disk(*_: Any) -> None:
@@ -140,17 +140,17 @@ def full_disk(*_: Any) -> None:
 def test_a_file_that_cannot_be_made_is_an_error_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "_allocate", full_disk)
+    monkeypatch.setattr(files, "_allocate", full_disk)
     with pytest.raises(VolumeFullError, match="enlarge the volume"):
-        slots.ReservedDict(str(tmp_path / "counter_0.db"))
+        files.ReservedDict(str(tmp_path / "counter_0.db"))
 
 
 def test_a_file_that_cannot_grow_drops_new_series_and_keeps_the_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = slots.ReservedDict(str(tmp_path / "counter_0.db"))
+    file = files.ReservedDict(str(tmp_path / "counter_0.db"))
     file.write_value("old" * 20_000, 1.0, 0.0)
-    monkeypatch.setattr(slots, "_allocate", full_disk)
+    monkeypatch.setattr(files, "_allocate", full_disk)
     with capture_logs() as logged:
         for name in ("new" * 2000, "newer" * 2000):
             file.write_value(name, 5.0, 0.0)
@@ -165,8 +165,8 @@ def test_a_file_that_cannot_grow_drops_new_series_and_keeps_the_old(
 
 def test_a_volume_without_room_for_the_workers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VolumeFullError, match="lower WEB_CONCURRENCY"):
-        slots.require_room(tmp_path, workers=10**9)
-    slots.require_room(tmp_path, workers=1)
+        files.require_room(tmp_path, workers=10**9)
+    files.require_room(tmp_path, workers=1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small volume needs root")
@@ -187,7 +187,7 @@ def test_a_volume_that_is_really_full_does_not_kill_the_process(tmp_path: Path) 
 
 def fill(folder: Path) -> None:
     identity = SlotIdentity()
-    slots.install(identity, folder)
+    files.install(identity, folder)
     identity.take(0, folder=folder)
     counter = Counter("c", "counted", ["label"], registry=CollectorRegistry())
     for number in range(2000):

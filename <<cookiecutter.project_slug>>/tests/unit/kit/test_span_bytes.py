@@ -18,8 +18,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
-from app.kit import span_bytes
-from app.kit.span_bytes import SpanWriter
+from slipway_kit.fast import span_bytes
+from slipway_kit.fast.span_bytes import SpanWriter
 
 # A module, of which types know less than there is.
 EXPORTER: Any = trace_exporter
@@ -162,5 +162,5 @@ def test_another_exporter_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_nobody_who_sends_no_traces_imports_it() -> None:
-    check = "import app.main, sys; sys.exit('app.kit.span_bytes' in sys.modules)"
+    check = "import app.main, sys; sys.exit('slipway_kit.fast.span_bytes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.kit.span_export import RareLines, SpanExport
-from app.kit.tracing import TracingSettings
+from slipway_kit.tracing.export import RareLines, SpanExport
+from slipway_kit.tracing.settings import TracingSettings
 from tests.support.lines import heard_lines
 
 SETTINGS = TracingSettings(

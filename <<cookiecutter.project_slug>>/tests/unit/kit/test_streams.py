@@ -7,7 +7,14 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Scope
 
-from app.kit.streams import KEEP_ALIVE, EventStream, JsonLines, Stream, event, with_silences
+from slipway_kit.http.streams import (
+    KEEP_ALIVE,
+    EventStream,
+    JsonLines,
+    Stream,
+    event,
+    with_silences,
+)
 
 pytestmark = pytest.mark.anyio
 

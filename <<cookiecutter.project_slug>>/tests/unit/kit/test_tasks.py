@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.kit.tasks import open_tasks
+from slipway_kit.concurrency.tasks import open_tasks
 from tests.support.turns import turns
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
-from app.kit.thread_pool import ThreadPoolFull, ThreadPools, measured
+from slipway_kit.concurrency.thread_pool import ThreadPoolFull, ThreadPools, measured
 from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio

@@ -14,16 +14,13 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from structlog.testing import capture_logs
 
-from app.kit import logs
-from app.kit.environment import SettingsError, read
-from app.kit.tasks import Tasks
-from app.kit.trace_context import carrier, continued
-from app.kit.tracing import (
-    TracingSettings,
-    open_tracing,
-    recording,
-    telemetry,
-)
+from slipway_kit.concurrency.tasks import Tasks
+from slipway_kit.config.group import read
+from slipway_kit.errors import SettingsError
+from slipway_kit.logs import setup as logs
+from slipway_kit.trace_context import carrier, continued
+from slipway_kit.tracing.provider import open_tracing, recording, telemetry
+from slipway_kit.tracing.settings import TracingSettings
 from tests.support.tracing import untouched_tracing
 
 ROOT = Path(__file__).parents[3]
@@ -146,10 +143,10 @@ def test_fastapi_makes_spans_where_there_is_an_endpoint_and_we_do_not(
 
 WITHOUT_TRACES = """
 import asyncio, sys, threading
-from app.kit.server import ServerSettings
+from slipway_kit.config.server import ServerSettings
 from app.main import create_app
 from app.settings import Settings
-from app.kit.watchdog import WatchdogSettings
+from slipway_kit.server.watchdog import WatchdogSettings
 
 async def serve():
     server, watchdog = ServerSettings(metrics_port=0), WatchdogSettings(stall_seconds=0)

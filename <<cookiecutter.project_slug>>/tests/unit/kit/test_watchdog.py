@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from app.kit.watchdog import Place, Watchdog, WatchdogSettings, open_watchdog, place_of
+from slipway_kit.server.watchdog import Place, Watchdog, WatchdogSettings, open_watchdog, place_of
 
 # Binary fractions, so that sums are exact.
 STALL, PERIOD = 0.5, 0.25

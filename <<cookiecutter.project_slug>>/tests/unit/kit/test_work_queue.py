@@ -5,8 +5,8 @@ import structlog
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.kit.errors import Overloaded, Unavailable
-from app.kit.work_queue import WorkQueue
+from slipway_kit.concurrency.work_queue import WorkQueue
+from slipway_kit.errors import Overloaded, Unavailable
 from tests.support.turns import other_tasks, turns, until
 
 pytestmark = pytest.mark.anyio

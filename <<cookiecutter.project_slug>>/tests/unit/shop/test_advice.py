@@ -5,7 +5,7 @@ import pytest
 
 from app.features.shop.advice import AssistantUnavailable, HouseAssistant, events
 from app.features.shop.schemas import GameOut
-from app.kit.streams import KEEP_ALIVE
+from slipway_kit.http.streams import KEEP_ALIVE
 from tests.unit.shop.assistants import Said
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,174 @@
+"""The contract of a release of the chart, from its values; `_capacity.tpl` does the same sums.
+
+A key that is missing has the default of `Release`, or is not looked at.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from slipway_kit.capacity import sums
+from slipway_kit.capacity.sums import Limit, Release
+
+# What the service gives its database to answer a readiness probe, rounded up.
+_READINESS_SECONDS = 2
+_MEBIBYTES = {"": 1 / 2**20, "k": 1e3 / 2**20, "M": 1e6 / 2**20, "G": 1e9 / 2**20}
+_MEBIBYTES |= {"Ki": 1 / 2**10, "Mi": 1, "Gi": 2**10}
+
+# Field of `Release` -> where the values say it.
+_FIELDS = {
+    "workers": "server.workers",
+    "worker_memory_mib": "server.workerMemoryMiB",
+    "pre_stop_seconds": "server.preStopSeconds",
+    "shutdown_seconds": "server.shutdownSeconds",
+    "request_timeout_seconds": "server.requestTimeoutSeconds",
+    "grace_period_seconds": "server.terminationGracePeriodSeconds",
+    "pool_size": "database.poolSize",
+    "max_overflow": "database.maxOverflow",
+    "max_connections": "database.maxConnections",
+    "reserved_connections": "database.reservedConnections",
+    "pool_timeout_seconds": "database.poolTimeoutSeconds",
+    "statement_timeout_ms": "database.statementTimeoutMs",
+    "compute_wait_seconds": "processPool.waitSeconds",
+    "compute_timeout_seconds": "processPool.timeoutSeconds",
+    "outbound_pool_timeout_seconds": "httpClient.poolTimeoutSeconds",
+    "outbound_connect_timeout_seconds": "httpClient.connectTimeoutSeconds",
+    "outbound_timeout_seconds": "httpClient.totalTimeoutSeconds",
+    "migration": "migrations.enabled",
+    "memory_volumes_mib": "memoryVolumeMiB",
+}
+
+Values = Mapping[str, Any]
+
+
+def limits(values: Values) -> Iterator[Limit]:
+    """Yield every limit that a release with these values is held to."""
+    yield from sums.limits(release(values))
+    yield from _probes(values)
+    if strategy := _at(values, "strategy"):
+        steps = [pods_of(strategy.get(key, 0), 1) for key in ("maxSurge", "maxUnavailable")]
+        yield Limit(
+            name="a rollout takes a step, pods",
+            need=1,
+            have=sum(steps),
+            arithmetic="one beyond the replicas or one missing",
+            change="raise strategy.maxSurge or strategy.maxUnavailable",
+        )
+    keep_alive, proxy = (
+        _at(values, "server.keepAliveSeconds"),
+        _at(values, "server.proxyIdleSeconds"),
+    )
+    if None not in (keep_alive, proxy):
+        yield Limit(
+            name="idle connections outlast the proxy, s",
+            need=proxy + 1,
+            have=keep_alive,
+            arithmetic=f"{proxy} at the proxy + 1",
+            change="raise server.keepAliveSeconds or lower the proxy's idle time",
+        )
+    if _at(values, "autoscaling.enabled"):
+        fewest, most = _at(values, "autoscaling.minReplicas", 1), _ceiling(values)
+        yield Limit(
+            name="fewest pods within the most",
+            need=fewest,
+            have=most,
+            arithmetic=f"{fewest} autoscaling.minReplicas",
+            change="lower autoscaling.minReplicas or raise autoscaling.maxReplicas",
+        )
+
+
+def release(values: Values) -> Release:
+    """Return what takes part in the sums; raise `ValueError` for what is no quantity."""
+    given = {field: _at(values, path) for field, path in _FIELDS.items()}
+    size, memory = _at(values, "processPool.size"), _at(values, "processPool.memoryMiB")
+    if None not in (size, memory):
+        given["pool_children_mib"] = size * memory
+    limit = _at(values, "resources.limits.memory")
+    if limit is not None:
+        given["memory_limit_mib"] = mebibytes(limit)
+    ceiling = _ceiling(values)
+    surge = pods_of(_at(values, "strategy.maxSurge", 0), ceiling)
+    leaving = _leaving(values, ceiling, surge)
+    known = {field: value for field, value in given.items() if value is not None}
+    return Release(replicas=ceiling, surge=surge, leaving=leaving, **known)
+
+
+def pods_of(
+    amount: float | str, replicas: int, *, whole: Callable[[float], int] = math.ceil
+) -> int:
+    """Turn a number or a percentage of the replicas into pods; `maxSurge` is rounded up."""
+    if isinstance(amount, str) and amount.endswith("%"):
+        return whole(replicas * int(amount[:-1]) / 100)
+    return int(amount)
+
+
+def _leaving(values: Values, replicas: int, surge: int) -> int:
+    """Return how many pods the steps of a rollout send away within one grace period."""
+    pause = _at(values, "strategy.minReadySeconds")
+    grace = _at(values, "server.terminationGracePeriodSeconds")
+    if None in (pause, grace):
+        return 0
+    missing = pods_of(_at(values, "strategy.maxUnavailable", 0), replicas, whole=math.floor)
+    steps = math.ceil(grace / pause) if pause else replicas
+    return min(replicas, max(1, surge + missing) * steps)
+
+
+def mebibytes(quantity: float | str) -> float:
+    """Read a Kubernetes quantity of memory, such as 512Mi or 1G; raise `ValueError` otherwise."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)", str(quantity))
+    if not match:
+        message = f"{quantity!r} is no quantity of memory like 512Mi"
+        raise ValueError(message)
+    return float(match[1]) * _MEBIBYTES[match[2]]
+
+
+def _ceiling(values: Values) -> int:
+    scaling = _at(values, "autoscaling.enabled")
+    return int(_at(values, "autoscaling.maxReplicas" if scaling else "replicas", 1))
+
+
+def _probes(values: Values) -> Iterator[Limit]:
+    start_up, stall = (
+        _at(values, "server.startupSeconds"),
+        _at(values, "server.workerTimeoutSeconds"),
+    )
+    if start_up is not None and (patience := _patience(values, "startup")):
+        yield Limit(
+            name="start-up within its probe, s",
+            need=start_up + 1,
+            have=patience,
+            arithmetic=f"{start_up} start-up + 1",
+            change="raise probes.startup.failureThreshold or lower server.startupSeconds",
+        )
+    if stall is not None and (patience := _patience(values, "liveness")):
+        yield Limit(
+            name="a stalled worker is replaced before its pod, s",
+            need=stall + 1,
+            have=patience,
+            arithmetic=f"{stall} worker timeout + 1",
+            change="raise probes.liveness.failureThreshold or lower server.workerTimeoutSeconds",
+        )
+    if (answer := _at(values, "probes.readiness.timeoutSeconds")) is not None:
+        yield Limit(
+            name="readiness answers within its probe, s",
+            need=_READINESS_SECONDS + 1,
+            have=answer,
+            arithmetic=f"{_READINESS_SECONDS} for the database + 1",
+            change="raise probes.readiness.timeoutSeconds",
+        )
+
+
+def _patience(values: Values, probe: str) -> float | None:
+    period = _at(values, f"probes.{probe}.periodSeconds")
+    failures = _at(values, f"probes.{probe}.failureThreshold")
+    return None if None in (period, failures) else period * failures
+
+
+def _at(values: Values, path: str, default: Any = None) -> Any:
+    found: Any = values
+    for key in path.split("."):
+        found = found.get(key)
+        if found is None:
+            return default
+    return found

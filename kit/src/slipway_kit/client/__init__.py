@@ -1,0 +1,1 @@
+"""Outbound HTTP: bounded connections, deadlines, and retries where they are safe."""

@@ -1,0 +1,47 @@
+"""How many connections one worker opens to others, and how long it waits for answers."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from slipway_kit.config.group import Group
+
+
+class HttpClientSettings(Group):
+    """How many connections one worker opens to others, and how long it waits for answers."""
+
+    model_config = SettingsConfigDict(env_prefix="HTTP_CLIENT_")
+
+    max_connections: int = Field(
+        default=100, ge=1, le=10_000, description="outbound connections of one worker at most"
+    )
+    max_keepalive_connections: int = Field(
+        default=20, ge=0, le=10_000, description="outbound connections kept while idle"
+    )
+    keepalive_expiry_seconds: float = Field(
+        default=30, ge=0, le=3600, description="seconds an idle outbound connection is kept"
+    )
+    connect_timeout_seconds: float = Field(
+        default=2, gt=0, le=600, description="longest wait for an outbound connection to open"
+    )
+    read_timeout_seconds: float = Field(
+        default=5, gt=0, le=600, description="longest wait for the next bytes of an answer"
+    )
+    write_timeout_seconds: float = Field(
+        default=5, gt=0, le=600, description="longest wait until a piece of a request is sent"
+    )
+    pool_timeout_seconds: float = Field(
+        default=0.5, gt=0, le=600, description="longest wait for one of the outbound connections"
+    )
+    total_timeout_seconds: float = Field(
+        default=7, gt=0, le=600, description="longest outbound call, seconds over all its tries"
+    )
+    retries: int = Field(
+        default=2, ge=0, le=10, description="further tries of an outbound call where that is safe"
+    )
+    max_response_bytes: int = Field(
+        default=10 * 2**20, ge=1, description="largest answer to an outbound call, unpacked"
+    )
+    trust_env: bool = Field(
+        default=False,
+        description="take proxies, .netrc and certificates from the environment (HTTPS_PROXY, ...)",
+    )

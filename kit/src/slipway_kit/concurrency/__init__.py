@@ -1,0 +1,1 @@
+"""Work beside the request: tasks, queues, batches, caches, threads and processes."""

@@ -1,0 +1,234 @@
+"""Answers that are dear to compute and may be some seconds old, kept by each worker for itself.
+
+cashews keeps the entries: its memory store holds a number of them and drops the one that was unused
+longest. The rest is ours, because cashews (7.6) looks at the wall clock, which jumps; waits for its
+lock by polling without a pause; lets one caller's cancellation end what others wait for; and counts
+no evictions. Another worker may hold another answer for as long as an entry lives.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+from cashews.backends.memory import Memory
+from pydantic import TypeAdapter
+
+from slipway_kit.concurrency.sharing import caller, own_error, start_shared
+from slipway_kit.errors import DeadlineExceeded, Unavailable
+from slipway_kit.metrics.instruments import Counter, Gauge
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+REQUESTS = Counter(
+    "cache_requests_total",
+    "Look-ups in a cache: hit, miss (computed), shared (another's computation) or error.",
+    ["cache", "result"],
+)
+ENTRIES = Gauge(
+    "cache_entries", "Entries that a cache holds.", ["cache"], multiprocess_mode="livesum"
+)
+EVICTIONS = Counter(
+    "cache_evictions_total", "Entries that were dropped to make room for others.", ["cache"]
+)
+
+
+class ComputationTooSlow(DeadlineExceeded):
+    """A value took longer to compute than it may."""
+
+
+class ComputationCut(Unavailable):
+    """The computation of a value was cancelled while somebody waited for it."""
+
+
+class Store(Protocol):
+    """What is used of a cashews backend."""
+
+    async def get(self, key: str) -> Any:
+        """Return what was set, or `None`."""
+
+    async def set(self, key: str, value: Any, expire: float | None = None) -> Any:
+        """Keep `value` for `expire` seconds at most."""
+
+    async def delete(self, key: str) -> Any:
+        """Forget `key`."""
+
+    async def get_keys_count(self) -> int:
+        """Count the entries."""
+
+
+class Cache(Generic[T]):
+    """At most `max_entries` values of `type_`, each `ttl_seconds` old at most.
+
+    A value is computed once at a time for all who ask, and within `compute_seconds`. Entries are
+    JSON: everybody gets a value of their own, and one that is not of `type_` is a miss. `name` is a
+    label: give it in code, never from a request.
+    """
+
+    def __init__(  # noqa: PLR0913 (bounds of one thing, each with a default)
+        self,
+        name: str,
+        type_: type[T],
+        *,
+        ttl_seconds: float,
+        max_entries: int,
+        compute_seconds: float = 10,
+        store: Store | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if ttl_seconds <= 0 or max_entries < 1:
+            raise ValueError(f"cache {name} needs a time to live and room for an entry")
+        self.name = name
+        self._json: TypeAdapter[T] = TypeAdapter(type_)
+        self._ttl_seconds, self._compute_seconds = ttl_seconds, compute_seconds
+        # No interval: the store's own search for old entries is a task that wakes for ever.
+        self._store = store or Memory(size=max_entries, check_interval=0)
+        self._clock = clock
+        self._flights: dict[str, _Flight] = {}
+        self._store_works = True
+
+    async def get(self, key: str, compute: Callable[[], Awaitable[T]]) -> T:
+        """Return the value kept for `key`, or await `compute()` and keep what it returns.
+
+        An error is never kept: it is raised for all who wait, and the next one computes again.
+        `compute` runs without the context of its caller, so borrow no session or request in it.
+        """
+        found = await self._find(key)
+        if found is not None:
+            self._count("hit")
+            return found[0]
+        flight = self._flights.get(key)
+        result = "shared" if flight else "miss"
+        if flight is None:
+            flight = self._flights[key] = self._take_off(key, compute)
+        try:
+            payload = await self._join(key, flight)
+        except Exception:
+            result = "error"
+            raise
+        finally:
+            self._count(result)
+        return self._json.validate_json(payload)
+
+    async def delete(self, key: str) -> None:
+        """Forget the value of `key`, also one that is being computed, for all who ask later."""
+        if flight := self._flights.pop(key, None):
+            flight.outdated = True
+        await self._use(self._store.delete, key)
+        await self._show_entries()
+
+    async def _find(self, key: str) -> tuple[T] | None:
+        """Return the value in a tuple, for it may be `None` itself."""
+        entry = await self._use(self._store.get, key)
+        if entry is None:
+            return None
+        try:
+            until, payload = entry
+            value = self._json.validate_json(payload)
+            if self._clock() < until:
+                return (value,)
+        except (TypeError, ValueError):
+            log.warning("cache entry makes no sense", cache=self.name)
+        await self._use(self._store.delete, key)
+        await self._show_entries()
+        return None
+
+    def _take_off(self, key: str, compute: Callable[[], Awaitable[T]]) -> "_Flight":
+        flight = _Flight()
+        flight.task = start_shared(
+            self._compute(key, compute, flight),
+            name=f"cache {self.name}",
+            callers=[caller()],
+            cache=self.name,
+        )
+        flight.task.add_done_callback(lambda task: self._landed(key, flight, task))
+        return flight
+
+    async def _join(self, key: str, flight: "_Flight") -> bytes:
+        """Wait for a computation; when the last one leaves it ends."""
+        flight.callers += 1
+        try:
+            # Unlike awaiting the task itself, this leaves it alone when the caller is cancelled.
+            await asyncio.wait({flight.task})
+        finally:
+            flight.callers -= 1
+            if flight.callers == 0 and not flight.task.done():
+                flight.task.cancel()
+                self._forget(key, flight)
+        if flight.task.cancelled():
+            raise ComputationCut(f"The answer of {self.name} was cut off; try again soon.")
+        if error := flight.task.exception():
+            raise own_error(error) if isinstance(error, Exception) else error
+        return flight.task.result()
+
+    async def _compute(
+        self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight"
+    ) -> bytes:
+        deadline = asyncio.timeout(self._compute_seconds)
+        try:
+            async with deadline:
+                value = await compute()
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise ComputationTooSlow(f"The answer of {self.name} took too long.") from error
+        payload = self._json.dump_json(value, warnings="error")
+        # What cannot be read back is a bug to be seen at once, not a miss for ever.
+        self._json.validate_json(payload)
+        if not flight.outdated:
+            await self._keep(key, payload)
+        return payload
+
+    def _landed(self, key: str, flight: "_Flight", task: asyncio.Task[bytes]) -> None:
+        self._forget(key, flight)
+        if not task.cancelled() and (error := task.exception()) and not flight.callers:
+            log.warning("cache computation failed unheard", cache=self.name, exc_info=error)
+
+    def _forget(self, key: str, flight: "_Flight") -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+    async def _keep(self, key: str, payload: bytes) -> None:
+        # In this order: asking for an entry that is too old removes it.
+        known = await self._use(self._store.get, key)
+        before = await self._use(self._store.get_keys_count)
+        entry = (self._clock() + self._ttl_seconds, payload)
+        await self._use(self._store.set, key, entry, self._ttl_seconds)
+        after = await self._show_entries()
+        if known is None and before is not None and after is not None and after <= before:
+            EVICTIONS.labels(self.name).inc(before + 1 - after)
+
+    async def _show_entries(self) -> int | None:
+        count: int | None = await self._use(self._store.get_keys_count)
+        if count is not None:
+            ENTRIES.labels(self.name).set(count)
+        return count
+
+    async def _use(self, call: Callable[..., Awaitable[Any]], *args: object) -> Any:
+        """Ask the store; when it fails the cache computes, and says so once."""
+        try:
+            answer = await call(*args)
+        except Exception:
+            if self._store_works:
+                log.exception("cache store fails; answers are computed", cache=self.name)
+            self._store_works = False
+            return None
+        if not self._store_works:
+            log.info("cache store works again", cache=self.name)
+        self._store_works = True
+        return answer
+
+    def _count(self, result: str) -> None:
+        REQUESTS.labels(self.name, result).inc()
+
+
+class _Flight:
+    """One computation and how many wait for it."""
+
+    task: asyncio.Task[bytes]
+
+    def __init__(self) -> None:
+        self.callers = 0
+        self.outdated = False

@@ -1,0 +1,94 @@
+"""Work that outlives the request that asked for it, without losing its errors.
+
+All of it lives in memory: a killed pod loses what it had not finished. Work that must survive
+belongs in a table or a broker.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec
+
+import structlog
+
+from slipway_kit.metrics.instruments import Counter, Gauge
+from slipway_kit.request_context import outliving
+
+P = ParamSpec("P")
+log = structlog.get_logger()
+
+RUNNING = Gauge("tasks_running", "Tasks that no request waits for.", multiprocess_mode="livesum")
+FINISHED = Counter(
+    "tasks_finished_total", "Such tasks by their end: done, failed or cancelled.", ["outcome"]
+)
+
+
+class Tasks:
+    """Owns every task that no request waits for: none is collected halfway or fails unseen."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def spawn(
+        self,
+        function: Callable[P, Coroutine[Any, Any, Any]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> asyncio.Task[Any]:
+        """Start `function(*args)` now and answer for it from then on; it is logged by its name.
+
+        Raise `RuntimeError` once the service has stopped waiting for its tasks.
+        """
+        name = function.__qualname__
+        if self._closed:
+            raise RuntimeError(f"task {name} came after the service closed its tasks")
+        task = asyncio.create_task(function(*args, **kwargs), name=name, context=outliving())
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        RUNNING.inc()
+        return task
+
+    def __len__(self) -> int:
+        """Count the tasks that still run."""
+        return len(self._running)
+
+    async def drain(self, *, grace_seconds: float) -> None:
+        """Wait for the tasks, also for those that they spawn, then cancel what is left.
+
+        A cancelled wait, such as a shutdown phase over its deadline, cancels them as well.
+        """
+        try:
+            async with asyncio.timeout(grace_seconds):
+                while self._running:
+                    await asyncio.wait(self._running)
+        except TimeoutError:
+            names = sorted(task.get_name() for task in self._running)
+            log.warning("tasks cancelled at shutdown", tasks=names, grace_seconds=grace_seconds)
+        finally:
+            self._closed = True
+            late = set(self._running)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        RUNNING.dec()
+        if task.cancelled():
+            FINISHED.labels("cancelled").inc()
+        elif error := task.exception():
+            log.error("task failed", task=task.get_name(), exc_info=error)
+            FINISHED.labels("failed").inc()
+        else:
+            FINISHED.labels("done").inc()
+
+
+@asynccontextmanager
+async def open_tasks(*, grace_seconds: float) -> AsyncIterator[Tasks]:
+    """Supervise tasks until shutdown, then give them `grace_seconds` to finish."""
+    tasks = Tasks()
+    try:
+        yield tasks
+    finally:
+        await tasks.drain(grace_seconds=grace_seconds)

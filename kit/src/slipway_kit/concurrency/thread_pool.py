@@ -1,0 +1,208 @@
+"""Threads for calls that block, limited by purpose, with the saturation of each limit."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+from weakref import WeakSet
+
+import anyio.to_thread
+import structlog
+from anyio import CapacityLimiter
+
+from slipway_kit.errors import Overloaded
+from slipway_kit.metrics.files import observer
+from slipway_kit.metrics.instruments import Gauge, Histogram
+from slipway_kit.overload.queue_limit import Gate, Places
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+log = structlog.get_logger()
+
+DEFAULT = "default"
+ACTIVE = Gauge(
+    "thread_pool_active_threads",
+    "Threads that run a blocking call now.",
+    ["purpose"],
+    multiprocess_mode="livesum",
+)
+TOTAL = Gauge(
+    "thread_pool_total_threads",
+    "Threads that may run at once.",
+    ["purpose"],
+    multiprocess_mode="livesum",
+)
+WAITING = Gauge(
+    "thread_pool_waiting_tasks",
+    "Calls that wait for a thread.",
+    ["purpose"],
+    multiprocess_mode="livesum",
+)
+QUEUE_SECONDS = Histogram(
+    "thread_pool_queue_seconds",
+    "How long a blocking call or a plain def route waited for its thread.",
+    ["purpose"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+# Each call waits for its own limiter; anyio's own limit would count it twice.
+_UNLIMITED = float("inf")
+
+
+class ThreadPoolFull(Overloaded):
+    """No thread became free in time."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many calls wait for a thread already; try again soon.")
+
+
+class ThreadPools:
+    """The limits of one worker; all share anyio's threads, which start when they are needed."""
+
+    def __init__(
+        self,
+        default: CapacityLimiter,
+        *,
+        wait_seconds: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._limiters = {DEFAULT: default}
+        self._wait_seconds, self._clock = wait_seconds, clock
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._unlimited = CapacityLimiter(_UNLIMITED)
+
+    def declare(self, purpose: str, *, threads: int) -> None:
+        """Keep `threads` for calls of one purpose, so that slow ones do not hold up all others."""
+        if purpose in self._limiters:
+            raise ValueError(f"threads for {purpose} are declared twice")
+        limiter = CapacityLimiter(threads)
+        limiter.__class__ = _measuring(type(limiter), purpose, clock=self._clock)
+        self._limiters[purpose] = limiter
+
+    async def run(self, call: Callable[[Unpack[Ts]], T], *args: *Ts, purpose: str = DEFAULT) -> T:
+        """Return `call(*args)` from a thread that sees the caller's context variables.
+
+        Raises `ThreadPoolFull` when no thread is free in time. A call that runs cannot be
+        cancelled: when its caller is, it goes on and holds its thread until it returns.
+        """
+        limiter, ticket = self._limiters[purpose], object()
+        await self._acquire(limiter, ticket)
+        task = asyncio.create_task(self._call(call, args))
+        self._calls.add(task)
+        task.add_done_callback(lambda _: limiter.release_on_behalf_of(ticket))
+        task.add_done_callback(self._calls.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_log_late_error)
+            raise
+
+    async def drain(self, *, grace_seconds: float) -> None:
+        """Wait for the calls that run; what is left holds its thread for as long as it wants."""
+        if self._calls:
+            _, late = await asyncio.wait(self._calls, timeout=grace_seconds)
+            if late:
+                log.warning("blocking calls left behind at shutdown", count=len(late))
+
+    def sample(self) -> None:
+        """Set the gauges to what they are now."""
+        for purpose, limiter in self._limiters.items():
+            found = limiter.statistics()
+            ACTIVE.labels(purpose).set(found.borrowed_tokens)
+            TOTAL.labels(purpose).set(found.total_tokens)
+            WAITING.labels(purpose).set(found.tasks_waiting)
+
+    async def _acquire(self, limiter: CapacityLimiter, ticket: object) -> None:
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await limiter.acquire_on_behalf_of(ticket)
+        except TimeoutError:
+            raise ThreadPoolFull from None
+
+    async def _call(self, call: Callable[..., T], args: tuple[Any, ...]) -> T:
+        return await anyio.to_thread.run_sync(call, *args, limiter=self._unlimited)
+
+
+@contextmanager
+def measured(
+    limiter: CapacityLimiter, *, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[None]:
+    """Measure how long each task waits for a token of `limiter`, whoever made it.
+
+    One that would wait for too long gets `ThreadPoolFull` at once. The limiter of plain `def`
+    routes is anyio's own and its instances take no attribute, so for this time it is of a subclass.
+    """
+    plain = type(limiter)
+    limiter.__class__ = _measuring(plain, DEFAULT, clock=clock)
+    try:
+        yield
+    finally:
+        limiter.__class__ = plain
+
+
+def _measuring(
+    plain: type[CapacityLimiter], purpose: str, *, clock: Callable[[], float]
+) -> type[CapacityLimiter]:
+    """Return the class of one limiter, which measures and refuses."""
+    observe = observer(QUEUE_SECONDS.labels(purpose))
+    limiter: CapacityLimiter | None = None
+    waiting = 0
+    # Requests that had a thread already: FastAPI takes another for their answer.
+    known: WeakSet[Any] = WeakSet()
+
+    def places() -> Places:
+        free = limiter is None or limiter.available_tokens > 0
+        return Places(free, 1 if limiter is None else int(limiter.total_tokens), waiting)
+
+    gate = Gate("threads" if purpose == DEFAULT else f"threads:{purpose}", places, clock=clock)
+
+    # What `acquire` and `async with` come to.
+    async def acquire_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
+        nonlocal limiter, waiting
+        limiter = self
+        again = isinstance(borrower, asyncio.Task) and borrower in known
+        if not again and gate.refuses():
+            raise ThreadPoolFull
+        started, queues = clock(), not places().free
+        waiting += queues
+        if again and queues:
+            asyncio.get_running_loop().call_soon(_put_first, self, borrower)
+        try:
+            await plain.acquire_on_behalf_of(self, borrower)
+        finally:
+            waiting -= queues
+            observe(clock() - started)
+        gate.took(self.borrowed_tokens)
+        if isinstance(borrower, asyncio.Task):
+            known.add(borrower)
+
+    def release_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
+        plain.release_on_behalf_of(self, borrower)
+        gate.gave(self.borrowed_tokens)
+
+    return type(
+        "MeasuredLimiter",
+        (plain,),
+        {
+            "__slots__": (),
+            "acquire_on_behalf_of": acquire_on_behalf_of,
+            "release_on_behalf_of": release_on_behalf_of,
+        },
+    )
+
+
+def _put_first(limiter: CapacityLimiter, borrower: object) -> None:
+    """Have who waits get the next thread: the work that was done for it would be lost.
+
+    anyio has no public way; where its queue is another, it waits like all others.
+    """
+    queue = getattr(limiter, "_wait_queue", None)
+    if isinstance(queue, OrderedDict) and borrower in queue:
+        queue.move_to_end(borrower, last=False)
+
+
+def _log_late_error(call: asyncio.Task[Any]) -> None:
+    """Tell of an error that nobody waits for any more."""
+    if not call.cancelled() and (error := call.exception()):
+        log.error("blocking call failed after its caller left", exc_info=error)

@@ -1,0 +1,1 @@
+"""Settings from the environment, and the limits of the container."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the engine, its measured pool, sessions, spans of statements, migrations."""

@@ -1,0 +1,117 @@
+"""Where the database is, and how much of it one worker process may take."""
+
+import socket
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from slipway_kit.config.group import Group
+from slipway_kit.db.address import Address, AddressError, parse
+
+# A transaction that nobody continues, such as an export whose reader stalls, is ended after this.
+IDLE_IN_TRANSACTION_MS = 60_000
+# PostgreSQL ends a statement by itself; this much later it must be out of reach.
+NETWORK_GRACE_SECONDS = 1.0
+# Of the time that others wait for a connection: one that hangs is given up while they still do.
+CONNECT_SHARE = 0.75
+
+
+_SEPARATE_FIELDS = {"host", "port", "name", "user"}
+
+
+class DatabaseSettings(Group):
+    """Where the database is, and how much of it one worker process may take."""
+
+    model_config = SettingsConfigDict(env_prefix="DATABASE_")
+
+    url: SecretStr | None = Field(
+        default=None, description="postgresql://user:password@host:port/name; or the parts below"
+    )
+    host: str = Field(default="127.0.0.1", description="name, address or socket folder")
+    port: int = Field(default=5432, ge=1, le=65535)
+    name: str = Field(default="postgres", description="name of the database")
+    user: str = Field(default="postgres", description="role that owns or uses the tables")
+    password: SecretStr | None = Field(default=None, description="password of the role")
+    password_file: Path | None = Field(
+        default=None, description="file with the password, read for each new connection"
+    )
+    required: bool = Field(
+        default=False, description="refuse to start when the database does not answer"
+    )
+    pool_size: int = Field(default=10, ge=1, le=500, description="connections per worker")
+    max_overflow: int = Field(
+        default=0, ge=0, le=500, description="connections beyond the pool under a burst"
+    )
+    pool_timeout_seconds: float = Field(
+        default=2, gt=0, le=60, description="seconds to wait for a connection, else 503"
+    )
+    statement_timeout_ms: int = Field(
+        default=5000, ge=1, le=3_600_000, description="milliseconds a statement may run, else 504"
+    )
+    pgbouncer: bool = Field(
+        default=False,
+        description="a pgbouncer in transaction mode is between; set statement_timeout on the role",
+    )
+    echo: bool = Field(default=False, description="log every statement; refused in production")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.url is not None and (twice := _SEPARATE_FIELDS & self.model_fields_set):
+            name = f"DATABASE_{min(twice).upper()}"
+            raise ValueError(f"DATABASE_URL and {name} say the same thing twice; set one of them")
+        if self.url is not None and self.address.password and (self.password or self.password_file):
+            raise ValueError("DATABASE_URL has a password already; remove the other one")
+        if self.password and self.password_file:
+            raise ValueError("set DATABASE_PASSWORD or DATABASE_PASSWORD_FILE, not both")
+        if self.password_file:
+            self._read_password()
+        try:
+            self.address.arguments()
+        except AddressError as error:
+            raise ValueError(f"DATABASE_URL: {error}") from None
+        return self
+
+    @property
+    def address(self) -> Address:
+        """Where the database is, from the URL or from the separate settings."""
+        if self.url is None:
+            return Address(self.host, self.port, self.user, name=self.name)
+        try:
+            return parse(self.url.get_secret_value())
+        except AddressError as error:
+            raise ValueError(f"DATABASE_URL: {error}") from None
+
+    @property
+    def connect_arguments(self) -> dict[str, Any]:
+        """Keywords for `asyncpg.connect`, made anew from files that may have been rotated."""
+        arguments = self.address.arguments()
+        if self.password is not None:
+            arguments["password"] = self.password.get_secret_value()
+        if self.password_file is not None:
+            arguments["password"] = self._read_password()
+        arguments["timeout"] = self.pool_timeout_seconds * CONNECT_SHARE
+        arguments["server_settings"] = self._server_settings()
+        arguments["command_timeout"] = self.statement_timeout_ms / 1000 + NETWORK_GRACE_SECONDS
+        if self.pgbouncer:
+            # Statements prepared on one server connection are unknown to the next.
+            arguments["statement_cache_size"] = 0
+        return arguments
+
+    def _server_settings(self) -> dict[str, str]:
+        name = self.address.application_name or socket.gethostname()
+        settings = {"application_name": name[:63]}
+        if not self.pgbouncer:  # which refuses unknown start-up parameters
+            settings["statement_timeout"] = str(self.statement_timeout_ms)
+            settings["idle_in_transaction_session_timeout"] = str(IDLE_IN_TRANSACTION_MS)
+        return settings
+
+    def _read_password(self) -> str:
+        assert self.password_file is not None  # noqa: S101 - callers look first
+        try:
+            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            raise ValueError(
+                f"DATABASE_PASSWORD_FILE {self.password_file} cannot be read"
+            ) from None

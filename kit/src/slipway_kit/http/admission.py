@@ -1,0 +1,54 @@
+"""Admission for any ASGI server."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from slipway_kit.http.drain import Drain
+from slipway_kit.http.refusals import Refusals
+from slipway_kit.overload.admission import Admission
+from slipway_kit.overload.route_shedding import Doors
+
+
+class AdmissionMiddleware:
+    """The same for any ASGI server, at a higher price of a refusal."""
+
+    def __init__(  # noqa: PLR0913 (what a request is asked by)
+        self,
+        app: ASGIApp,
+        *,
+        admission: Admission,
+        refusals: Refusals,
+        drain: Drain,
+        doors: Doors,
+        always: frozenset[str],
+    ) -> None:
+        self._app, self._admission, self._refusals = app, admission, refusals
+        self._drain, self._doors, self._always = drain, doors, always
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request when it is its turn, or refuse it."""
+        admission = self._admission
+        if scope["type"] != "http" or scope["path"] in self._always:
+            await self._app(scope, receive, send)
+            return
+        if gate := self._doors.shut_for(scope):
+            gate.count()
+            await self._refuse(scope, send)
+            return
+        if not admission.enter():
+            scope["arrived"] = admission.clock()
+            turn = asyncio.get_running_loop().create_future()
+            if not admission.wait(lambda: None if turn.done() else turn.set_result(None)):
+                await self._refuse(scope, send)
+                return
+            await turn
+        await self._app(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        status, detail = self._refusals.OVERLOADED
+        headers, body = self._refusals.answer(scope, status=status, detail=detail)
+        if self._drain.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

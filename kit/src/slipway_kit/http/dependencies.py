@@ -1,0 +1,49 @@
+"""Where functions run, and the connections that those in threads take along."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant, _is_async_gen_callable, _is_coroutine_callable
+from fastapi.routing import iter_route_contexts
+
+from slipway_kit.db.sessions import get_read_session, get_session
+from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.errors import SettingsError
+
+
+def runs_on_loop(call: Callable[..., Any] | None) -> bool:
+    """Tell whether FastAPI runs `call` on the event loop, by its own rule, or in a thread."""
+    return _is_coroutine_callable(call) or _is_async_gen_callable(call)
+
+
+def refuse_more_threads_than_pool(
+    app: FastAPI, settings: DatabaseSettings, *, threads: int
+) -> None:
+    """Raise `SettingsError` when plain `def` code waits for connections that its threads hold up.
+
+    Beyond the pool every further thread only waits, and throughput collapses.
+    """
+    connections = settings.pool_size + settings.max_overflow
+    if threads <= connections:
+        return
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        if dependant and uses_session(dependant) and not all(map(runs_on_loop, _calls(dependant))):
+            raise SettingsError(
+                f"THREADPOOL_TOKENS is {threads} and {route.path} uses the database from a plain"
+                f" def, with {connections} connections; lower it to {connections}"
+                " or raise DATABASE_POOL_SIZE."
+            )
+
+
+def uses_session(dependant: Dependant) -> bool:
+    """Tell whether a route borrows a session for the time of its function."""
+    borrowed = {get_session, get_read_session}
+    return not borrowed.isdisjoint(_calls(dependant))
+
+
+def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
+    yield dependant.call
+    for inner in dependant.dependencies:
+        yield from _calls(inner)

@@ -1,0 +1,123 @@
+"""The pages that show the API to people; all they load comes from this service.
+
+FastAPI's own pages load scripts, fonts and pictures from elsewhere. Links are relative, so that
+they hold behind any prefix that a proxy strips.
+"""
+
+import hashlib
+import html
+import re
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from mimetypes import guess_type
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.errors import NotFound
+from slipway_kit.http.openapi import OpenAPISettings
+
+_FOLDER = "docs/assets"
+_FILES = {
+    name: files("fastapi_offline") / "static" / name
+    for name in ("favicon.png", "redoc.standalone.js", "swagger-ui-bundle.js", "swagger-ui.css")
+}
+# Nobody learns anything from a span of these.
+ASSETS = frozenset(f"/{_FOLDER}/{name}" for name in _FILES)
+_BROWSERS_KEEP = {"Cache-Control": "public, max-age=3600"}
+# ReDoc's footer fetches its maker's logo; it leaves out a picture that cannot be shown.
+_REMOTE_LOGO, _NO_PICTURE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+
+
+class AssetNotFound(NotFound):
+    """The pages have no such file."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such file.")
+
+
+def install(app: FastAPI, server: ServerSettings, settings: OpenAPISettings) -> None:
+    """Add Swagger UI at /docs and ReDoc at /redoc, as far as each is enabled."""
+    router = APIRouter(include_in_schema=False)
+    title = html.escape(app.title)
+    if server.serves_docs and server.docs_swagger_enabled:
+        router.add_api_route("/docs", _shown(_swagger_ui(title), settings), name="swagger_ui")
+    if server.serves_docs and server.docs_redoc_enabled:
+        router.add_api_route("/redoc", _shown(_redoc(title), settings), name="redoc")
+    if router.routes:
+        # One route for all files: metrics, log and traces know its template alone.
+        router.add_api_route(f"/{_FOLDER}/{{name}}", asset)
+        app.include_router(router)
+
+
+def _swagger_ui(title: str) -> bytes:
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=f"{title} - Swagger UI",
+        swagger_js_url=f"{_FOLDER}/swagger-ui-bundle.js",
+        swagger_css_url=f"{_FOLDER}/swagger-ui.css",
+        swagger_favicon_url=f"{_FOLDER}/favicon.png",
+    )
+    return bytes(page.body)
+
+
+def _redoc(title: str) -> bytes:
+    page = get_redoc_html(
+        openapi_url="openapi.json",
+        title=f"{title} - ReDoc",
+        redoc_js_url=f"{_FOLDER}/redoc.standalone.js",
+        redoc_favicon_url=f"{_FOLDER}/favicon.png",
+        with_google_fonts=False,
+    )
+    return bytes(page.body)
+
+
+def _shown(page: bytes, settings: OpenAPISettings) -> Callable[[], Awaitable[Response]]:
+    headers = {"Content-Security-Policy": _policy(page, settings)}
+
+    async def show() -> Response:
+        return HTMLResponse(page, headers=headers)
+
+    return show
+
+
+def _policy(page: bytes, settings: OpenAPISettings) -> str:
+    """Let a page load from this service, run its own scripts, and call the servers it names."""
+    scripts = [f"'sha256-{_digest(script)}'" for script in _INLINE_SCRIPT.findall(page)]
+    rules = {
+        "default-src": ["'none'"],
+        "script-src": ["'self'", *scripts],
+        # Both pages write styles while they run.
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:", *_origins(settings.logo_url or "")],
+        "font-src": ["'self'", "data:"],
+        "connect-src": ["'self'", *_origins(*settings.servers)],
+        "worker-src": ["blob:"],
+        "base-uri": ["'none'"],
+        "form-action": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+    return "; ".join(" ".join([name, *sources]) for name, sources in rules.items())
+
+
+def _digest(script: bytes) -> str:
+    return b64encode(hashlib.sha256(script).digest()).decode()
+
+
+def _origins(*urls: str) -> list[str]:
+    found = [urlsplit(url) for url in urls]
+    return [f"{url.scheme}://{url.netloc}" for url in found if url.netloc]
+
+
+def asset(name: str) -> Response:
+    """Give a file that the pages load; a plain `def`, since it reads from the disk."""
+    if name not in _FILES:
+        raise AssetNotFound
+    content = _FILES[name].read_bytes().replace(_REMOTE_LOGO, _NO_PICTURE)
+    kind, _ = guess_type(name)
+    return Response(content, media_type=kind, headers=_BROWSERS_KEEP)

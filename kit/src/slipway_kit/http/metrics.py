@@ -1,0 +1,69 @@
+"""Prometheus metrics: what is measured, and where the worker processes put their numbers."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server, values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_fastapi_instrumentator import Instrumentator
+from prometheus_fastapi_instrumentator.metrics import Info, default
+
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.http.request_metrics import NO_ROUTE, PROBES, method_label
+from slipway_kit.http.routes import route_of
+
+
+def install(app: FastAPI, server: ServerSettings) -> None:
+    """Give the app a registry, so that two apps of one process do not share numbers.
+
+    Each request is measured by route template, method and status; probes are not counted. On the
+    short way `observe` does that, else the instrumentator's own middleware.
+    """
+    app.state.registry = CollectorRegistry()
+    if server.observe_fast:
+        return
+    count = default(registry=app.state.registry)
+    assert count is not None  # noqa: S101 (so it is for an app that is instrumented twice)
+
+    def count_known(info: Info) -> None:
+        info.method = method_label(info.method)
+        # A redirect to another slash would be named by its path, of which there is no end.
+        if info.response is not None:
+            route = route_of(info.request.scope, status=info.response.status_code)
+            info.modified_handler = route or NO_ROUTE
+        count(info)
+
+    probes = [f"^{probe}$" for probe in PROBES]
+    instrumentator = Instrumentator(excluded_handlers=probes, registry=app.state.registry)
+    instrumentator.add(count_known)
+    instrumentator.instrument(app)
+
+
+@asynccontextmanager
+async def open_metrics(app: FastAPI, server: ServerSettings) -> AsyncIterator[None]:
+    """Serve /metrics from a thread, unless a master does it for all workers or the port is 0."""
+    if server.metrics_port == 0 or values.ValueClass._multiprocess:  # noqa: SLF001 (no public way to ask)
+        yield
+        return
+    both = CollectorRegistry()
+    for registry in (REGISTRY, app.state.registry):
+        both.register(_Registry(registry))
+    httpd, thread = start_http_server(server.metrics_port, addr=server.host, registry=both)
+    try:
+        yield
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
+
+
+class _Registry(Collector):
+    """A registry as a collector of another one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        return self._registry.collect()

@@ -1,0 +1,187 @@
+"""The published contract: FastAPI's document, its owner, and the errors that are really sent."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from fastapi.openapi.constants import REF_PREFIX
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, Field, model_validator
+from pydantic.json_schema import models_json_schema
+from pydantic_settings import SettingsConfigDict
+
+from slipway_kit.config.group import COMMAS, Group
+from slipway_kit.http.problems import MEDIA_TYPE, Problem, title
+
+_REPLACED = ("HTTPValidationError", "ValidationError")
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        message = "it must be a URL like https://example.org/about"
+        raise ValueError(message)
+    return value
+
+
+def _url_or_path(value: str) -> str:
+    return value if value.startswith("/") and not value.startswith("//") else _url(value)
+
+
+Url = Annotated[str, AfterValidator(_url)]
+UrlOrPath = Annotated[str, AfterValidator(_url_or_path)]
+
+
+class OpenAPISettings(Group):
+    """What the API's document tells beside the operations."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENAPI_")
+
+    contact_name: str | None = Field(
+        default=None, description="who answers questions about the API; default: its owner"
+    )
+    contact_email: str | None = Field(
+        default=None, pattern=r"^[^@\s]+@[^@\s]+$", description="where to write to them"
+    )
+    contact_url: Url | None = Field(default=None, description="page about them")
+    license_name: str | None = Field(
+        default=None, description="licence of the API, like Apache 2.0; default: none is named"
+    )
+    license_identifier: str | None = Field(
+        default=None, description="its SPDX identifier, like Apache-2.0; or its URL"
+    )
+    license_url: Url | None = Field(default=None, description="its text; or its identifier")
+    terms_url: Url | None = Field(default=None, description="terms of service")
+    servers: Annotated[tuple[UrlOrPath, ...], *COMMAS] = Field(
+        default=(),
+        description="where the API is served, URLs or paths; comma-separated; default: ROOT_PATH",
+    )
+    logo_url: UrlOrPath | None = Field(
+        default=None, description="picture that ReDoc shows (x-logo), a URL or a path"
+    )
+
+    @model_validator(mode="after")
+    def _one_license(self) -> Self:
+        if self.license_identifier and self.license_url:
+            message = "Set OPENAPI_LICENSE_IDENTIFIER or OPENAPI_LICENSE_URL, not both"
+            raise ValueError(message)
+        if (self.license_identifier or self.license_url) and not self.license_name:
+            message = "OPENAPI_LICENSE_IDENTIFIER and OPENAPI_LICENSE_URL need OPENAPI_LICENSE_NAME"
+            raise ValueError(message)
+        return self
+
+    def contact(self, owner: str) -> dict[str, str]:
+        """Return OpenAPI's contact object; without a name it is the owner."""
+        name = self.contact_name or owner
+        return _given(name=name, email=self.contact_email, url=self.contact_url)
+
+    def license(self) -> dict[str, str] | None:
+        """Return OpenAPI's license object, or `None` when no licence is named."""
+        identifier, url = self.license_identifier, self.license_url
+        return _given(name=self.license_name, identifier=identifier, url=url) or None
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
+
+
+def operation_id(route: APIRoute) -> str:
+    """Name an operation like its function, so that generated clients read well."""
+    return route.name
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document problems of a route, for `responses=`; those any route may answer are added."""
+    return {int(status): _response(status) for status in statuses}
+
+
+def answer(
+    status: int,
+    *,
+    media_type: str | None = None,
+    example: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> dict[int | str, dict[str, Any]]:
+    """Document more of an answer, for `responses=`: its headers, and an example of a stream."""
+    more: dict[str, Any] = {}
+    if headers:
+        more["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        }
+    if media_type:
+        more["content"] = {media_type: {"example": example}}
+    return {status: more}
+
+
+def install(
+    app: FastAPI, settings: OpenAPISettings, *, owner: str, tags: Mapping[str, str]
+) -> None:
+    """Let the document name its owner, its tags, and the problems each operation may answer."""
+    app.contact = settings.contact(owner)
+    app.license_info = settings.license()
+    app.terms_of_service = settings.terms_url
+    app.servers = [{"url": url} for url in settings.servers]
+    app.openapi_tags = [{"name": name, "description": text} for name, text in tags.items()]
+    build = app.openapi
+    completed: dict[str, Any] | None = None
+
+    def openapi() -> dict[str, Any]:
+        nonlocal completed
+        document = build()
+        # FastAPI gives the same object until a route is added.
+        if document is not completed:
+            _complete(document, settings)
+            completed = document
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents this way to extend it
+
+
+def _complete(document: dict[str, Any], settings: OpenAPISettings) -> None:
+    if settings.logo_url:
+        info = document["info"]
+        info["x-logo"] = {"url": settings.logo_url, "altText": info["title"]}
+    for path in document.get("paths", {}).values():
+        for operation in path.values():
+            _describe(operation)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in _REPLACED:
+        schemas.pop(name, None)
+    _, definitions = models_json_schema(
+        [(Problem, "serialization")], ref_template=f"{REF_PREFIX}{{model}}"
+    )
+    schemas.update(definitions["$defs"])
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+
+
+def _describe(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    responses.pop("422", None)
+    for response in responses.values():
+        # Readers take this schema for that of each event, and FastAPI's says that it is a string.
+        response.get("content", {}).get("text/event-stream", {}).pop("schema", None)
+    for status in _common(operation):
+        responses.setdefault(str(int(status)), _response(status))
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _common(operation: dict[str, Any]) -> set[HTTPStatus]:
+    """Return what any route of this shape may answer."""
+    statuses = {
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+    if "requestBody" in operation:
+        statuses |= {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+    if "requestBody" in operation or operation.get("parameters"):
+        statuses.add(HTTPStatus.UNPROCESSABLE_ENTITY)
+    return statuses
+
+
+def _response(status: int) -> dict[str, Any]:
+    schema = {"$ref": f"{REF_PREFIX}{Problem.__name__}"}
+    return {"description": title(status), "content": {MEDIA_TYPE: {"schema": schema}}}

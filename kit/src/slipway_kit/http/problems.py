@@ -1,0 +1,143 @@
+"""The one shape that every error takes on the wire (RFC 9457)."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from itertools import chain
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from slipway_kit.errors import MAX_TEXT, Overloaded, ServiceError, cause
+
+MEDIA_TYPE = "application/problem+json"
+# A client that sends a thousand bad fields with long names gets no answer of that size.
+MAX_ERRORS = 20
+# Python renamed these phrases between its versions.
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+log = structlog.get_logger()
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field of a request."""
+
+    loc: list[str | int] = Field(description="where: body, query, path, then names and positions")
+    msg: str
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 writes it."""
+
+    type: str = Field(default="about:blank", description="the kind of problem, a URI")
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(description="a sentence for the person who reads it")
+    instance: str = Field(description="the path that was asked for")
+    request_id: str = Field(description="the same as in the X-Request-ID header and in the log")
+    errors: list[FieldError] | None = Field(default=None, description="with status 422 alone")
+
+
+def install(app: FastAPI) -> None:
+    """Answer our errors and the framework's with a problem; an unknown one is left to the caller.
+
+    There is no handler for `Exception`: Starlette would run it outside every middleware, where
+    the request id is lost. The outermost middleware catches it and calls `problem_response`.
+    """
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+def problem_response(
+    status: int,
+    detail: str,
+    scope: Scope,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[Mapping[str, Any]] | None = None,
+) -> Response:
+    """Build the problem for the request of an ASGI scope; middleware can send it too."""
+    problem: dict[str, Any] = {
+        "type": "about:blank",
+        "title": title(status),
+        "status": int(status),
+        "detail": detail,
+        "instance": quote(scope.get("path", ""), errors="replace"),
+        "request_id": scope.get("request_id", ""),
+    }
+    if errors is not None:
+        problem["errors"] = errors
+    # ASCII: a lone surrogate in a client's field name cannot be written as UTF-8.
+    body = json.dumps(problem, ensure_ascii=True).encode("ascii")
+    return Response(body, int(status), headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def title(status: int) -> str:
+    """Return the phrase of a status, the same on every Python."""
+    try:
+        return _TITLES.get(status) or HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - Starlette's type of handlers is wider
+    # Those that are refused are counted: a line for each would cost more than the refusal.
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Overloaded):
+        log.warning("service error", error=type(error).__name__, cause=cause(error))
+    return problem_response(error.status, str(error), request.scope, headers=error.headers)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette's type of handlers is wider
+    status = error.status_code
+    if status < HTTPStatus.OK or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
+        return Response(status_code=status, headers=error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.update(_allow(request))
+    return problem_response(status, str(error.detail), request.scope, headers=headers)
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """Name every method of the path; the framework names those of its first route alone."""
+    routes = [
+        route
+        for route in iter_route_contexts(request.app.routes)
+        if getattr(route, "methods", None) and route.matches(request.scope)[0] != Match.NONE
+    ]
+    # A literal path may look like one with a parameter, which is another resource.
+    own = [route.methods or () for route in routes if route.path == routes[0].path]
+    return {"Allow": ", ".join(sorted({*chain(*own)}))} if own else {}
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    problems = error.errors()
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        return problem_response(HTTPStatus.BAD_REQUEST, "The body is not JSON.", request.scope)
+    return problem_response(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The request is not valid.",
+        request.scope,
+        errors=[_field_error(problem) for problem in problems[:MAX_ERRORS]],
+    )
+
+
+def _field_error(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep place and message; pydantic's `input`, `ctx` and `url` stay here."""
+    return {"loc": list(_short(problem["loc"])), "msg": str(problem["msg"])[:MAX_TEXT]}
+
+
+def _short(loc: Iterable[str | int]) -> Iterable[str | int]:
+    return (part[:MAX_TEXT] if isinstance(part, str) else part for part in loc)

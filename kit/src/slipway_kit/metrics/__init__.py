@@ -1,0 +1,1 @@
+"""Prometheus instruments, the files that worker slots write them to, and their exporter."""

@@ -1,0 +1,130 @@
+"""The process that serves /metrics for all workers, so that a busy worker delays no scrape."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any, NoReturn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import structlog
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from slipway_kit.metrics.files import SafeCollector
+from slipway_kit.system import child_lives, die_with_parent, end_child
+
+log = structlog.get_logger()
+# A scraper that stops reading gives its thread back after so many seconds.
+_CLIENT_SECONDS = 10
+# At most one new exporter in so many seconds, should it die at once each time.
+_PAUSE_SECONDS = 1.0
+# How long it may take to end.
+_STOP_SECONDS = 1.0
+
+
+class Exporter:
+    """Owned by the master: the port is bound once, and a process that ends is replaced."""
+
+    def __init__(self, listener: socket.socket, folder: Path) -> None:
+        self._listener, self._folder = listener, folder
+        self._pid = 0
+        self._started = -_PAUSE_SECONDS
+
+    def ensure(self, *, inherited: Iterable[socket.socket] = ()) -> None:
+        """Start the process unless it lives; it closes the `inherited` sockets first."""
+        if self._pid and child_lives(self._pid):
+            return
+        if time.monotonic() - self._started < _PAUSE_SECONDS:
+            return
+        if self._pid:
+            log.error("metrics exporter ended and is replaced", pid=self._pid)
+        self._started = time.monotonic()
+        parent = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._run(parent, inherited)
+
+    def stop(self) -> None:
+        """End the process and free the port."""
+        if self._pid:
+            end_child(self._pid, patience_seconds=_STOP_SECONDS)
+        self._pid = 0
+        self._listener.close()
+
+    def forget(self) -> None:
+        """Close the port in a process that was forked from the master."""
+        self._listener.close()
+
+    def _run(self, parent: int, inherited: Iterable[socket.socket]) -> NoReturn:
+        try:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+            for sig in (signal.SIGHUP, signal.SIGCHLD, signal.SIGQUIT):
+                signal.signal(sig, signal.SIG_DFL)
+            # Ctrl-C reaches the whole group; the master ends this process after the workers.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            die_with_parent(signal.SIGKILL, parent=parent)
+            for other in inherited:
+                other.close()
+            _server(self._listener, self._folder, parent).serve_forever()
+        finally:
+            # Never the master's exit hooks.
+            os._exit(1)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _CLIENT_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the library's signature)
+        """Say nothing: a scrape every few seconds is no news."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    parent: int
+
+    def server_bind(self) -> None:
+        """Do without the name look-up of the base class."""
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
+        self.setup_environ()
+
+    def service_actions(self) -> None:
+        """Leave with the master also where the kernel does not see to it."""
+        if os.getppid() != self.parent:
+            sys.exit()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log what went wrong with a scraper, in this service's format."""
+        del request
+        log.warning("scrape failed", client=str(client_address), error=repr(sys.exc_info()[1]))
+
+
+def _server(listener: socket.socket, folder: Path, parent: int) -> WSGIServer:
+    server = _Server(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+    server.parent = parent
+    server.socket.close()
+    server.socket = listener
+    server.server_bind()
+    server.set_app(_metrics_only(folder))
+    return server
+
+
+def _metrics_only(folder: Path) -> WSGIApplication:
+    registry = CollectorRegistry()
+    registry.register(SafeCollector(None, str(folder)))
+    metrics = make_wsgi_app(registry)
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/metrics":
+            scraped: Iterable[bytes] = metrics(environ, start_response)
+            return scraped
+        status = HTTPStatus.NOT_FOUND
+        start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain")])
+        return [b"only /metrics is served here\n"]
+
+    return answer

@@ -1,0 +1,98 @@
+"""The folder that the worker processes of one master put their numbers into."""
+
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from slipway_kit.errors import SettingsError
+
+_MARKER = "metrics-of-one-service"
+
+
+class MetricsFolder:
+    """The folder of one master's metric files, locked for as long as one of its processes lives."""
+
+    def __init__(self, path: Path, lock: IO[bytes], *, temporary: bool) -> None:
+        self.path = path
+        self._lock, self._temporary = lock, temporary
+
+    @classmethod
+    def claim(cls, given: str | None, *, slug: str) -> "MetricsFolder":
+        """Take the given folder, or make a temporary one in memory, and empty it.
+
+        Raises `SettingsError` when the folder holds files that are not ours or another master
+        uses it. Folders that killed masters left behind are removed.
+        """
+        if given:
+            path = Path(given)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                lock = _lock(path)
+            except OSError as error:
+                message = f"PROMETHEUS_MULTIPROC_DIR={path} cannot be used: {error.strerror}."
+                raise SettingsError(message) from None
+            return cls(path, lock, temporary=False)
+        base = memory_folder()
+        _sweep(base, slug)
+        # Locked before it has a name that another master would sweep.
+        new = Path(tempfile.mkdtemp(prefix=f".{slug}-", dir=base))
+        lock = _lock(new)
+        path = new.rename(base / f"{slug}-metrics{new.name.removeprefix(f'.{slug}')}")
+        return cls(path, lock, temporary=True)
+
+    def release(self) -> None:
+        """Give the folder back; a temporary one is removed."""
+        if self._temporary:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+
+def _lock(path: Path) -> IO[bytes]:
+    marker = path / _MARKER
+    if not marker.exists() and any(path.iterdir()):
+        message = f"PROMETHEUS_MULTIPROC_DIR={path} holds other files: give it an empty folder."
+        raise SettingsError(message)
+    lock = marker.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        message = (
+            f"PROMETHEUS_MULTIPROC_DIR={path} is taken: give each service a folder of its own."
+        )
+        raise SettingsError(message) from None
+    for file in path.iterdir():
+        if file.name != _MARKER:
+            file.unlink()
+    return lock
+
+
+def _sweep(base: Path, slug: str) -> None:
+    for marker in base.glob(f"{slug}-metrics-*/{_MARKER}"):
+        try:
+            _lock(marker.parent).close()
+            shutil.rmtree(marker.parent)
+        except (SettingsError, OSError):
+            continue
+
+
+def memory_folder(shared: Path = Path("/dev/shm")) -> Path:  # noqa: S108 (memory, where it exists)
+    """Return a folder in memory where there is one, else the temporary folder.
+
+    Raises `SettingsError` when neither can be written, as in a container whose root file system
+    is read-only and that was given no volume.
+    """
+    if sys.platform == "linux" and os.access(shared, os.W_OK | os.X_OK):
+        return shared
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        message = (
+            f"no folder can be written: mount a volume in memory at {shared} or /tmp,"
+            " or set TMPDIR to the path of one."
+        )
+        raise SettingsError(message) from None

@@ -1,0 +1,1 @@
+"""Algorithms against overload, without any server: queue limits, route shedding, admission."""

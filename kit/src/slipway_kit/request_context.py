@@ -1,0 +1,63 @@
+"""The request that is being served, for what knows nothing of requests.
+
+What it waits for gets what is left of its time, and says so to the services that it asks.
+"""
+
+import asyncio
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from slipway_kit.overload.queue_limit import Gate
+
+# Seconds as a decimal number, in a request that comes in and in calls that go out.
+HEADER = "Request-Timeout"
+
+
+class Served(Protocol):
+    """A request that is being served."""
+
+    # Until when, in the time of the event loop; `None` once it makes no difference any more.
+    due: float | None
+    # The last gate that it came to.
+    gate: "Gate | None"
+
+
+_current: ContextVar[Served | None] = ContextVar("served", default=None)
+# Of the task that serves a request, and of those that it makes.
+begin = _current.set
+
+
+def due_within(seconds: float) -> float:
+    """Return when something must be over that may take `seconds`, in the time of the event loop.
+
+    It is the deadline of the request if that comes first; work without a request has none.
+    """
+    own, served = asyncio.get_running_loop().time() + seconds, _current.get()
+    if served is None or served.due is None:
+        return own
+    return min(own, served.due)
+
+
+def came_to(gate: "Gate") -> None:
+    """Note that the request came to a gate; work without a request does."""
+    served = _current.get()
+    if served is not None:
+        served.gate = gate
+
+
+def outliving() -> Context:
+    """Return the current context without its deadline, for work that goes on after the answer."""
+    context = copy_context()
+    context.run(_current.set, None)
+    return context
+
+
+def seconds_asked(header: str) -> float | None:
+    """Return what a client allows, or `None` when that is no positive number."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        return None
+    # Comparisons with what is not a number are false.
+    return seconds if seconds > 0 else None

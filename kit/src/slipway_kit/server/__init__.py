@@ -1,0 +1,1 @@
+"""gunicorn with uvicorn workers: master, worker, protocol, acceptor, recycling, watchdog."""

@@ -1,0 +1,43 @@
+"""Ports to listen on, and the sentence when one cannot be had."""
+
+import errno
+import socket
+import time
+
+from slipway_kit.errors import SettingsError
+
+# The workers of a master that was just killed need a moment to leave the port.
+PATIENCE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.1
+
+
+def listen(
+    host: str, port: int, *, setting: str, patience_seconds: float = PATIENCE_SECONDS
+) -> socket.socket:
+    """Listen on a port, or raise `SettingsError` when it stays taken; `setting` is its variable."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    give_up = time.monotonic() + patience_seconds
+    while True:
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(16)
+        except OSError as error:
+            listener.close()
+            taken = error.errno == errno.EADDRINUSE
+            if taken and time.monotonic() < give_up:
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            reason = (
+                "is in use by another process" if taken else f"cannot be bound ({error.strerror})"
+            )
+            raise SettingsError(
+                f"{host} port {port} {reason}: set {setting} to a free one or end that process."
+            ) from None
+        return listener
+
+
+def require_free(host: str, port: int, *, setting: str) -> None:
+    """Raise `SettingsError` unless the port can be had now."""
+    listen(host, port, setting=setting).close()

@@ -1,0 +1,268 @@
+"""The worker process: uvicorn under gunicorn, which drains in process and always leaves cleanly."""
+
+import asyncio
+import atexit
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from types import FrameType
+from typing import Any, ClassVar, cast
+
+import structlog
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+from slipway_kit.capacity.sums import ShutdownPlan
+from slipway_kit.http.drain import Drain
+from slipway_kit.logs import setup as logs
+from slipway_kit.server import entrance
+from slipway_kit.server.acceptor import Acceptor
+from slipway_kit.server.protocol import BoundedProtocol
+from slipway_kit.server.recycling import Recycling
+from slipway_kit.system import take_endings
+
+log = structlog.get_logger()
+_TICKS_A_SECOND = 10
+# Between two signs of life; a blocked loop is noticed at most this much early.
+_HEARTBEAT_SECONDS = 0.5
+# A quick stop (Ctrl-C) gives requests this long.
+_QUICK_SECONDS = 1
+# A recycled worker leaves its idle connections after so long.
+_RECYCLE_SECONDS = 2
+# A phase that overruns its own deadline has this long to say so before the worker is ended.
+_START_GRACE_SECONDS = 0.5
+# Before a worker that could not start is replaced.
+_FAILED_START_PAUSE_SECONDS = 1
+# What threads that nobody can cancel are given at the very end.
+_THREADS_SECONDS = 1
+
+
+class DrainingServer(Server):
+    """A uvicorn server that leaves in two steps: it lets clients go, then it stops.
+
+    While it drains, readiness fails and each answer closes its connection. SIGTERM drains for its
+    full time, since new connections arrive until every proxy has heard; the port stays open.
+    A worker that is recycled or has lost its master closes the port at once.
+    """
+
+    def __init__(  # noqa: PLR0913 (what a server must know of its process)
+        self,
+        config: Config,
+        *,
+        drain: Drain,
+        plan: ShutdownPlan,
+        recycling: Recycling,
+        orphaned: Callable[[], bool],
+        ready: Callable[[], None],
+        start_seconds: float,
+        busy: Callable[[], bool],
+    ) -> None:
+        super().__init__(config)
+        self._drain, self._plan = drain, plan
+        self._recycling, self._orphaned, self._ready = recycling, orphaned, ready
+        self._start_seconds, self._busy = start_seconds, busy
+        self._leave_at: float | None = None
+        self._closed = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the lifespan and the sockets, then say so; exit when that takes too long."""
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                await super().startup([])
+        except TimeoutError:
+            log.error("start-up took too long", seconds=self._start_seconds)  # noqa: TRY400 (the next line has the stack)
+            await _cancel_lifespan()
+            sys.exit(STARTUP_FAILURE)
+        for listening in sockets or []:
+            acceptor = Acceptor(listening, self._protocol, busy=self._busy, tls=self.config.ssl)
+            self.servers.append(cast("asyncio.Server", acceptor))
+        self._ready()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection, made as uvicorn makes it."""
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        return protocol
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to leave; a second SIGTERM changes nothing, SIGINT and SIGQUIT cut it short.
+
+        uvicorn would note the signal and raise it again at the end, which skips every exit hook.
+        """
+        del frame
+        self._drain.begin()
+        if sig != signal.SIGTERM:
+            self.config.timeout_graceful_shutdown = _QUICK_SECONDS
+            self.should_exit = True
+        elif not self.started:
+            self.should_exit = True
+        elif self._leave_at is None:
+            self._leave_at = time.monotonic() + self._plan.drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop in the time that is left; nobody else would end a worker that is recycled."""
+        # Closing the servers closes their sockets too, so they are not passed on.
+        del sockets
+        try:
+            async with asyncio.timeout(self._plan.worker - self._plan.drain):
+                await super().shutdown()
+        except TimeoutError:
+            log.exception("shutdown took too long, leaving")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Decide ten times a second whether to go on."""
+        if await super().on_tick(counter):
+            return True
+        if not self._closed:
+            self._look_around()
+        if counter % _TICKS_A_SECOND == 0:
+            self._end_slow_heads()
+        if self._leave_at is None:
+            return False
+        gone = self._closed and not self.server_state.connections
+        return gone or time.monotonic() >= self._leave_at
+
+    def _end_slow_heads(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.end_if_slow()
+
+    def _look_around(self) -> None:
+        if self._orphaned():
+            log.error("master is gone, leaving")
+            self._leave_without_port(self._plan.drain)
+        elif self._leave_at is None and self._recycling.due(self.server_state.total_requests):
+            log.info("worker is recycled", requests=self.server_state.total_requests)
+            self._leave_without_port(min(self._plan.drain, _RECYCLE_SECONDS))
+
+    def _leave_without_port(self, seconds: float) -> None:
+        """Leave once every connection has had its last answer, at the latest in `seconds`."""
+        self._closed = True
+        self._drain.begin()
+        for server in self.servers:
+            server.close()
+        self._leave_at = time.monotonic() + seconds
+
+
+class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no types
+    """gunicorn's worker class of this service."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "uvloop",
+        "http": "httptools",
+        "lifespan": "on",
+        "server_header": False,
+        "access_log": False,
+        "limit_max_requests": None,
+        "callback_notify": None,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The base class ties uvicorn's logger to gunicorn's handlers.
+        logs.pass_on("uvicorn.error")
+
+    def init_signals(self) -> None:
+        """Have SIGABRT, gunicorn's answer to a loop that stands still, write every stack."""
+        super().init_signals()
+        take_endings()
+        faulthandler.enable(file=self.stacks, all_threads=True)
+
+    def run(self) -> None:
+        """Serve until told to leave.
+
+        gunicorn stops every worker when one exits with status 3, at any time, and fails itself when
+        two do. So a start-up that fails exits with 1 and leaves a note; the master stops the
+        service only as long as no worker has ever been ready.
+        """
+        try:
+            super().run()
+        except SystemExit as leaving:
+            if leaving.code != STARTUP_FAILURE:
+                raise
+            self.master.history.failed()
+            time.sleep(_FAILED_START_PAUSE_SECONDS)
+            sys.exit(1)
+
+    async def _serve(self) -> None:
+        app: FastAPI = self.wsgi
+        settings = app.state.settings.server
+        plan: ShutdownPlan = settings.shutdown
+        self.config.app = app
+        self.config.http = entrance.http_of(app, settings)
+        self.config.timeout_graceful_shutdown = plan.requests
+        self.config.root_path = settings.root_path
+        self.config.ws_max_size = settings.max_body_bytes
+        server = DrainingServer(
+            self.config,
+            drain=app.state.drain,
+            plan=plan,
+            recycling=Recycling(settings.max_requests, self.master.turn),
+            orphaned=lambda: os.getppid() != self.ppid,
+            ready=self._ready,
+            start_seconds=settings.startup_seconds + _START_GRACE_SECONDS,
+            busy=lambda: app.state.admission.pressed,
+        )
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
+        )
+        async with self._signs_of_life():
+            # Not gunicorn's wrappers: uvloop closes those twice, and the second time is an error.
+            await server.serve(sockets=[listener.sock for listener in self.sockets])
+        if not server.started:
+            sys.exit(STARTUP_FAILURE)
+        _leave_for_certain()
+
+    def _ready(self) -> None:
+        self.master.history.served()
+        log.info("service ready", slot=self.slot)
+
+    @contextlib.asynccontextmanager
+    async def _signs_of_life(self) -> AsyncIterator[None]:
+        """Tell gunicorn that the loop turns, also while it starts, drains and shuts down.
+
+        gunicorn watches a worker from its first sign of life: without it a start-up may hang.
+        """
+
+        async def beat() -> None:
+            while True:
+                self.notify()
+                await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+        heart = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            heart.cancel()
+
+
+async def _cancel_lifespan() -> None:
+    """Have uvicorn log where the lifespan waits: it logs the traceback of what ends it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others, timeout=_START_GRACE_SECONDS)
+
+
+def _leave_for_certain() -> None:
+    """Exit soon even when a thread of a plain `def` route is still at work; exit hooks run."""
+
+    def leave() -> None:
+        log.error("threads are still busy, leaving without them")
+        atexit._run_exitfuncs()  # noqa: SLF001 (there is no public way to run them before _exit)
+        os._exit(0)
+
+    timer = threading.Timer(_THREADS_SECONDS, leave)
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,1 @@
+"""Puts a service together: resources, phases of start and shutdown."""

@@ -1,0 +1,1 @@
+"""OpenTelemetry traces: spans of requests, their export."""
