@@ -52,7 +52,7 @@ def measure_lifecycle(folder: Path, *, smoke: bool) -> list[Row]:
 
 
 def measure_rules(folder: Path, *, smoke: bool) -> list[Row]:
-    """Measure other rules at the door."""
+    """Measure other rules at route shedding."""
     return overload.compare_rules(folder, seconds=1 if smoke else 3)
 
 

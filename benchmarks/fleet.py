@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.report import SIMULATED, Row
 
-# As in the service: kit/gate.py.
+# As in the service: kit/queue limit.py.
 PATIENCE_SECONDS = 0.03
 USEFUL_SECONDS = 0.5
 WORKERS = 2
@@ -135,7 +135,7 @@ def served(
 
 @dataclass
 class Door:
-    """The gate of one worker's pool, by the mean of what connections were held for."""
+    """The queue limit of one worker's pool, by the mean of what connections were held for."""
 
     places: int
     busy: int = 0

@@ -274,7 +274,7 @@ def run(folder: Path, *, passes: int, seconds: float) -> list[Row]:
 
 
 def compare_rules(folder: Path, *, seconds: float) -> list[Row]:
-    """Strain every case under other rules at the door too, and return a row for each."""
+    """Strain every case under other rules at route shedding too, and return a row for each."""
     rows = []
     with surroundings(folder) as (service, settings):
         variants = {

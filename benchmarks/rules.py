@@ -1,6 +1,6 @@
-"""Other rules for the door of the service, to compare with its own.
+"""Other rules for route shedding of the service, to compare with its own.
 
-Each is an app for gunicorn, to be run with ADMISSION=off. The gates of pool, threads and outbound
+Each is an app for gunicorn, to be run with ADMISSION=off. The queue limits of pool, threads and outbound
 calls stay as they are.
 """
 

@@ -29,7 +29,7 @@ from slipway_kit.http.dependencies import refuse_more_threads_than_pool
 from slipway_kit.http.drain import Drain
 from slipway_kit.logs import setup as logs
 from slipway_kit.metrics.saturation import open_saturation
-from slipway_kit.overload.route_shedding import Doors
+from slipway_kit.overload.route_shedding import RouteShedding
 from slipway_kit.server import entrance
 from slipway_kit.server.watchdog import open_watchdog
 from slipway_kit.service.phases import open_phases
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.drain = Drain()
-    app.state.doors = Doors()
+    app.state.shedding = RouteShedding()
     app.state.traces = tracing.Traces()
 
     # A request tries one route after another: first those that most requests are for.
@@ -141,7 +141,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             if lifespan := getattr(_routes(feature), "lifespan", None):
                 await phases.open(feature, lifespan(app))
         own = app.state.resources
-        sampled = (own.database, own.offload, own.http, app.state.admission, app.state.doors)
+        sampled = (own.database, own.offload, own.http, app.state.admission, app.state.shedding)
         await phases.open("saturation", open_saturation(*sampled))
         await phases.open("health", health.open_health(app, settings.readiness, settings.database))
         # Last: what blocks while the service starts holds up nobody.

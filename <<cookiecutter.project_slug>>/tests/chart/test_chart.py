@@ -14,8 +14,8 @@ from app.main import create_app
 from app.settings import Settings
 from slipway_kit.capacity import values as chart
 from slipway_kit.capacity.sums import verdict
-from tests.support.values import merged
-from tools import programs
+from slipway_kit.dev import programs
+from slipway_kit.testing.values import merged
 
 SERVICE = Path(__file__).parents[2]
 CHART = SERVICE / "chart"

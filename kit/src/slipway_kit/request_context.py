@@ -5,25 +5,36 @@ What it waits for gets what is left of its time, and says so to the services tha
 
 import asyncio
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from slipway_kit.overload.queue_limit import Gate
+from typing import Protocol
 
 # Seconds as a decimal number, in a request that comes in and in calls that go out.
 HEADER = "Request-Timeout"
 
 
-class Served(Protocol):
+class Limit(Protocol):
+    """What bounds how many use something at once, and may refuse one more."""
+
+    @property
+    def pressed(self) -> bool:
+        """Whether it has refused somebody of late."""
+
+    def would_wait_too_long(self) -> bool:
+        """Tell whether one more would wait for too long."""
+
+    def count(self) -> None:
+        """Count one that was refused."""
+
+
+class ServedRequest(Protocol):
     """A request that is being served."""
 
     # Until when, in the time of the event loop; `None` once it makes no difference any more.
     due: float | None
-    # The last gate that it came to.
-    gate: "Gate | None"
+    # The last queue limit that it came to.
+    queue_limit: Limit | None
 
 
-_current: ContextVar[Served | None] = ContextVar("served", default=None)
+_current: ContextVar[ServedRequest | None] = ContextVar("served", default=None)
 # Of the task that serves a request, and of those that it makes.
 begin = _current.set
 
@@ -39,11 +50,11 @@ def due_within(seconds: float) -> float:
     return min(own, served.due)
 
 
-def came_to(gate: "Gate") -> None:
-    """Note that the request came to a gate; work without a request does."""
+def came_to(queue_limit: Limit) -> None:
+    """Note that the request came to a queue limit; work without a request does."""
     served = _current.get()
     if served is not None:
-        served.gate = gate
+        served.queue_limit = queue_limit
 
 
 def outliving() -> Context:

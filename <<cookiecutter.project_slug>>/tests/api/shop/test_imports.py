@@ -12,8 +12,8 @@ from app.features.shop import imports
 from app.features.shop.settings import Settings as ShopSettings
 from app.main import create_app
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.testing.waiting import eventually
 from tests.conftest import service_settings
-from tests.runtime.harness import eventually
 
 GAMES = "/api/v1/games"
 IMPORTS = f"{GAMES}/imports"

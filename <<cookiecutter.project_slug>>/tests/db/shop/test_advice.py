@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from app.features.shop.schemas import GameOut
 from slipway_kit.db.sessions import Database
-from tests.support import asgi
+from slipway_kit.testing import asgi
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from app.features.shop import queries, stock, till
 from app.features.shop.schemas import GameIn, ScanError
 from slipway_kit.db.sessions import Database
-from tests.support import asgi
+from slipway_kit.testing import asgi
 
 pytestmark = pytest.mark.anyio
 

@@ -16,9 +16,9 @@ from app.features.shop.settings import Settings as ShopSettings
 from app.main import create_app
 from slipway_kit.client.settings import HttpClientSettings
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.testing import asgi
+from slipway_kit.testing.upstream import Upstream, open_upstream
 from tests.conftest import service_settings
-from tests.support import asgi
-from tests.support.upstream import Upstream, open_upstream
 
 pytestmark = pytest.mark.anyio
 

@@ -1,1 +1,1 @@
-"""The contract: pools, threads, workers, replicas, timeouts, shutdown and memory as one arithmetic."""
+"""The contract: one arithmetic of pools, threads, workers, replicas, timeouts and memory."""

@@ -20,7 +20,7 @@ from slipway_kit.client.retries import Call, Passing, tries
 from slipway_kit.client.settings import HttpClientSettings
 from slipway_kit.errors import cause
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
-from slipway_kit.overload.queue_limit import Gate, Places
+from slipway_kit.overload.queue_limit import Places, QueueLimit
 from slipway_kit.request_context import HEADER, due_within
 from slipway_kit.tracing.provider import trace_client
 
@@ -66,7 +66,7 @@ class HttpClient:
         # In front of httpx's own queue, which loses a connection when a waiter is cancelled in the
         # moment of its turn.
         self._limiter = anyio.CapacityLimiter(settings.max_connections)
-        self._gate = Gate("http_client", self._places)
+        self._queue_limit = QueueLimit("http_client", self._places)
 
     async def get(self, url: str, **options: Any) -> httpx.Response:
         """Send a GET; see `request`."""
@@ -127,7 +127,7 @@ class HttpClient:
     async def _connection(self) -> AsyncIterator[None]:
         """Take one of the connections, or say that none is free."""
         limiter = self._limiter
-        if self._gate.refuses():
+        if self._queue_limit.refuses():
             raise UpstreamBusy
         # Not the task: one that reads a stream may send a request meanwhile.
         borrower = object()
@@ -139,12 +139,12 @@ class HttpClient:
                 f"All {self._settings.max_connections} connections to other services are in use;"
                 " try again soon."
             ) from error
-        self._gate.took(limiter.borrowed_tokens)
+        self._queue_limit.took(limiter.borrowed_tokens)
         try:
             yield
         finally:
             limiter.release_on_behalf_of(borrower)
-            self._gate.gave(limiter.borrowed_tokens)
+            self._queue_limit.gave(limiter.borrowed_tokens)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[Callable[[], float]]:

@@ -15,7 +15,7 @@ from anyio import CapacityLimiter
 from slipway_kit.errors import Overloaded
 from slipway_kit.metrics.files import observer
 from slipway_kit.metrics.instruments import Gauge, Histogram
-from slipway_kit.overload.queue_limit import Gate, Places
+from slipway_kit.overload.queue_limit import Places, QueueLimit
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -155,14 +155,16 @@ def _measuring(
         free = limiter is None or limiter.available_tokens > 0
         return Places(free, 1 if limiter is None else int(limiter.total_tokens), waiting)
 
-    gate = Gate("threads" if purpose == DEFAULT else f"threads:{purpose}", places, clock=clock)
+    queue_limit = QueueLimit(
+        "threads" if purpose == DEFAULT else f"threads:{purpose}", places, clock=clock
+    )
 
     # What `acquire` and `async with` come to.
     async def acquire_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
         nonlocal limiter, waiting
         limiter = self
         again = isinstance(borrower, asyncio.Task) and borrower in known
-        if not again and gate.refuses():
+        if not again and queue_limit.refuses():
             raise ThreadPoolFull
         started, queues = clock(), not places().free
         waiting += queues
@@ -173,13 +175,13 @@ def _measuring(
         finally:
             waiting -= queues
             observe(clock() - started)
-        gate.took(self.borrowed_tokens)
+        queue_limit.took(self.borrowed_tokens)
         if isinstance(borrower, asyncio.Task):
             known.add(borrower)
 
     def release_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
         plain.release_on_behalf_of(self, borrower)
-        gate.gave(self.borrowed_tokens)
+        queue_limit.gave(self.borrowed_tokens)
 
     return type(
         "MeasuredLimiter",

@@ -9,7 +9,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from slipway_kit.metrics.files import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
-from slipway_kit.overload.queue_limit import Gate, Places
+from slipway_kit.overload.queue_limit import Places, QueueLimit
 
 SIZE = Gauge(
     "db_pool_size", "Connections that the database pool keeps.", multiprocess_mode="livesum"
@@ -52,7 +52,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._gate = Gate("db_pool", self._places, clock=self.clock)
+        self._queue_limit = QueueLimit("db_pool", self._places, clock=self.clock)
         self._observe = observer(WAIT_SECONDS)
 
     def sample(self) -> None:
@@ -64,7 +64,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
 
     def refuse_if_busy(self) -> None:
         """Raise `PoolBusyError` when one more would wait for too long."""
-        if not self._has_free() and self._gate.refuses():
+        if not self._has_free() and self._queue_limit.refuses():
             raise PoolBusyError
 
     def _has_free(self) -> bool:
@@ -88,7 +88,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
         finally:
             self.waiting -= 1
             self._observe(self.clock() - started)
-        self._gate.took(self.checkedout())
+        self._queue_limit.took(self.checkedout())
         return self._trusted(found)
 
     def _trusted(self, record: ConnectionPoolEntry) -> ConnectionPoolEntry:
@@ -102,14 +102,14 @@ class MeasuredPool(AsyncAdaptedQueuePool):
 
     def _at_once(self) -> ConnectionPoolEntry:
         # It may have to connect first, and that takes its place as long as a failure lasts.
-        self._gate.took(self.checkedout() + 1)
+        self._queue_limit.took(self.checkedout() + 1)
         try:
             return super()._do_get()
         except BaseException:
-            self._gate.gave(self.checkedout())
+            self._queue_limit.gave(self.checkedout())
             raise
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         record.info[_RETURNED] = self.clock()
         super()._do_return_conn(record)
-        self._gate.gave(self.checkedout())
+        self._queue_limit.gave(self.checkedout())

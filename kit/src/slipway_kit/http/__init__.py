@@ -1,1 +1,1 @@
-"""What an HTTP request meets: observation, limits, problems, OpenAPI, probes, streams, admission."""
+"""What an HTTP request meets: observation, limits, problems, OpenAPI, probes and streams."""

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from slipway_kit.http.drain import Drain
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
-from slipway_kit.overload.route_shedding import Doors
+from slipway_kit.overload.route_shedding import RouteShedding
 
 
 class AdmissionMiddleware:
@@ -20,11 +20,11 @@ class AdmissionMiddleware:
         admission: Admission,
         refusals: Refusals,
         drain: Drain,
-        doors: Doors,
+        shedding: RouteShedding,
         always: frozenset[str],
     ) -> None:
         self._app, self._admission, self._refusals = app, admission, refusals
-        self._drain, self._doors, self._always = drain, doors, always
+        self._drain, self._shedding, self._always = drain, shedding, always
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request when it is its turn, or refuse it."""
@@ -32,8 +32,8 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or scope["path"] in self._always:
             await self._app(scope, receive, send)
             return
-        if gate := self._doors.shut_for(scope):
-            gate.count()
+        if queue_limit := self._shedding.limit_that_refuses(scope):
+            queue_limit.count()
             await self._refuse(scope, send)
             return
         if not admission.enter():

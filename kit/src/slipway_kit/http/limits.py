@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slipway_kit import request_context
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.problems import problem_response
-from slipway_kit.overload.queue_limit import Gate
-from slipway_kit.overload.route_shedding import Doors
+from slipway_kit.overload.route_shedding import RouteShedding
 
 _TIMEOUT = request_context.HEADER.lower().encode()
 _OF_BODIES = frozenset({b"content-length", b"transfer-encoding"})
@@ -25,10 +24,10 @@ _OF_BODIES = frozenset({b"content-length", b"transfer-encoding"})
 def install(app: FastAPI, server: ServerSettings) -> None:
     """Wrap the routes."""
     app.add_middleware(
-        Border,
+        RequestLimits,
         max_bytes=server.max_body_bytes,
         seconds=server.request_timeout_seconds,
-        doors=app.state.doors,
+        shedding=app.state.shedding,
     )
     if server.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_arguments(server))
@@ -44,7 +43,7 @@ def cors_arguments(server: ServerSettings) -> dict[str, Any]:
     }
 
 
-class Border:
+class RequestLimits:
     """Answers 413 to a body over the limit, and 504 when there is no first byte in time.
 
     That is `seconds`, or less when the header Request-Timeout says so.
@@ -61,12 +60,12 @@ class Border:
         *,
         max_bytes: int,
         seconds: float,
-        doors: Doors | None = None,
+        shedding: RouteShedding | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app, self._max_bytes = app, max_bytes
         self._seconds, self._clock = seconds, clock
-        self._doors = doors or Doors()
+        self._shedding = shedding or RouteShedding()
         # In the order in which they began, so that the first is the next to be late: one timer is
         # enough for all of them.
         self._waiting: dict[_Timed, float] = {}
@@ -100,7 +99,7 @@ class Border:
         finally:
             self._waiting.pop(timed, None)
             timed.over()
-            self._doors.note(scope, timed.gate)
+            self._shedding.note(scope, timed.queue_limit)
             if timed.late is not None:
                 await timed.late
 
@@ -154,7 +153,7 @@ class _Timed:
 
     __slots__ = (
         *("_receive", "_scope", "_seconds", "_send", "_started", "_task", "_timer"),
-        *("due", "gate", "late"),
+        *("due", "queue_limit", "late"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
@@ -162,7 +161,7 @@ class _Timed:
         self._seconds, self._started = seconds, False
         self._timer: asyncio.TimerHandle | None = None
         self.due: float | None = None
-        self.gate: Gate | None = None
+        self.queue_limit: request_context.Limit | None = None
         self._task: asyncio.Task[Any] | None = _this_task()
         self.late: asyncio.Task[None] | None = None
 

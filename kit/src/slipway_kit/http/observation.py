@@ -110,7 +110,7 @@ class Observe:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        look = _Look(self, scope, send)
+        look = RequestObserver(self, scope, send)
         bound = _REQUEST_ID.set(look.request_id)
         spans = self._traces.spans
         span = None if spans is None else spans.open(scope, look.headers, look.random)
@@ -145,7 +145,7 @@ class Observe:
             _REQUEST_ID.reset(bound)
 
 
-class _Look:
+class RequestObserver:
     """What is known of one request."""
 
     __slots__ = (

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from slipway_kit.metrics.instruments import Counter, Gauge
-from slipway_kit.overload.cpu_steal import Away
+from slipway_kit.overload.cpu_steal import CpuSteal
 from slipway_kit.overload.queue_limit import PRESSED_SECONDS, REFUSED, patience
 
 log = structlog.get_logger()
@@ -62,10 +62,10 @@ class Admission:
         self,
         *,
         clock: Callable[[], float] = time.perf_counter,
-        away: Callable[[], float] | None = None,
+        steal: Callable[[], float] | None = None,
         soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
-        self.clock, self._away = clock, away or Away()
+        self.clock, self._steal = clock, steal or CpuSteal()
         self._soon = soon or _on_this_loop
         self._waiting: deque[Callable[[], None]] = deque()
         # Requests that may start in a turn, have started in this one, and when it began.
@@ -154,7 +154,7 @@ class Admission:
             if self._stretch >= STRETCH_SECONDS or not waiting:
                 self._learn(now)
         elif waiting:
-            self._gone = self._away()
+            self._gone = self._steal()
         self._alone = max(0.0, self._wait_alone(now)) if waiting else 0.0
         # Who waits is counted as soon as it is known what one costs.
         self._counted = self.admitted + self.refused + (len(waiting) if self._cost else 0)
@@ -180,14 +180,14 @@ class Admission:
 
     def _learn(self, now: float) -> None:
         """Take turns, all of which were work, into the mean cost of a request."""
-        gone = self._away()
-        away = gone - self._gone
+        gone = self._steal()
+        steal = gone - self._gone
         pardon = min(self._pardon + (now - self._pardon_at) * AWAY, ALONE_SECONDS)
-        self._pardon, self._pardon_at = max(0.0, pardon - away), now
+        self._pardon, self._pardon_at = max(0.0, pardon - steal), now
         # Beyond that even a core of its own is reckoned with as one that others have too.
-        self._alone += max(0.0, away - pardon) * ALONE
+        self._alone += max(0.0, steal - pardon) * ALONE
         # Not the time in which others had the core: a request costs no more for that.
-        seconds = min(self._stretch - away, LEAST_SECONDS)
+        seconds = min(self._stretch - steal, LEAST_SECONDS)
         kept = 1 - seconds / _MEMORY_SECONDS
         self._seconds = self._seconds * kept + seconds
         self._requests = self._requests * kept + self._stretch_requests

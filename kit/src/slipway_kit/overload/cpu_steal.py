@@ -3,7 +3,7 @@
 import os
 
 
-class Away:
+class CpuSteal:
     """How many seconds this thread has waited for a core that others had; 0 where nobody tells.
 
     Linux does, for the thread that asks first.

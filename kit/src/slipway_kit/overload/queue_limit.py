@@ -16,7 +16,7 @@ from slipway_kit.metrics.instruments import Counter
 # was, it is a crowd that came only now and may be gone as soon, and one may wait for longer.
 PATIENCE_SECONDS = 0.03
 BURST_SECONDS = 0.08
-# After its last refusal a gate is pressed for so long.
+# After its last refusal a queue limit is pressed for so long.
 PRESSED_SECONDS = 1.0
 REFUSED = Counter(
     "admission_refused_total",
@@ -35,14 +35,14 @@ def patience(*, pressed: bool) -> float:
 
 
 class Places(NamedTuple):
-    """What is behind a gate: whether a place is free, how many there are, and how many wait."""
+    """The places behind a limit: whether one is free, how many there are, and how many wait."""
 
     free: bool
     total: int
     waiting: int
 
 
-class Gate:
+class QueueLimit:
     """Reckons how long one more would wait, by how long those before kept their places.
 
     Tell it of every change. It needs no time of each holder: the places taken, summed over the
@@ -83,7 +83,7 @@ class Gate:
         self._returns = self._returns * _KEPT + 1
         self._area = 0.0
 
-    def shut(self) -> bool:
+    def would_wait_too_long(self) -> bool:
         """Tell whether one more would wait for too long."""
         free, places, waiting = self._look()
         if free:
@@ -100,7 +100,7 @@ class Gate:
     def refuses(self) -> bool:
         """Tell the same, and count one that is refused."""
         request_context.came_to(self)
-        if not self.shut():
+        if not self.would_wait_too_long():
             return False
         self.count()
         return True

@@ -1,16 +1,16 @@
-"""Requests for what is known to be full are refused at the door, before anything is done for them.
+"""Requests for what is known to be full are refused as they arrive, before they cost anything.
 
 Whether a request needs a connection, a thread or a call to others is known when it asks for it,
-after a good part of its work. So while a gate refuses, requests teach the door: when several in a
-row for the same method and path came to that gate, the next ones are refused as they arrive, for as
-long as the gate is shut. Numbers in a path are one number: ids differ.
+after a good part of its work. So while a queue limit refuses, its route is learned: when several
+requests in a row for the same method and path came to that limit, the next ones are refused as they
+arrive, for as long as one more would wait too long. Numbers in a path are one number: ids differ.
 """
 
 import re
 
 from starlette.types import Scope
 
-from slipway_kit.overload.queue_limit import Gate
+from slipway_kit.request_context import Limit
 
 # So many in a row are no accident, as a look into a cache may be.
 SURE = 3
@@ -20,27 +20,28 @@ _IDS = re.compile(r"[0-9a-fA-F-]*\d[0-9a-fA-F-]*")
 _Key = tuple[str, str]
 
 
-class Doors:
-    """What requests of late came to; empty while every gate lets everybody in."""
+class RouteShedding:
+    """What requests of late came to; empty while every queue limit lets everybody in."""
 
     def __init__(self) -> None:
-        self._seen: dict[_Key, tuple[Gate, int]] = {}
+        self._seen: dict[_Key, tuple[Limit, int]] = {}
 
-    def shut_for(self, scope: Scope) -> Gate | None:
-        """Return the gate that is sure to refuse a request, if there is one."""
+    def limit_that_refuses(self, scope: Scope) -> Limit | None:
+        """Return the queue limit that is sure to refuse a request, if there is one."""
         if not self._seen:
             return None
-        gate, count = self._seen.get(_key(scope)) or (None, 0)
-        return gate if gate is not None and count >= SURE and gate.shut() else None
+        limit, count = self._seen.get(_key(scope)) or (None, 0)
+        refuses = limit is not None and count >= SURE and limit.would_wait_too_long()
+        return limit if refuses else None
 
-    def note(self, scope: Scope, gate: Gate | None) -> None:
-        """Learn from a request that is over which gate it came to, if any."""
-        if gate is not None and gate.pressed:
+    def note(self, scope: Scope, queue_limit: Limit | None) -> None:
+        """Learn from a request that is over which queue limit it came to, if any."""
+        if queue_limit is not None and queue_limit.pressed:
             key = _key(scope)
-            before, count = self._seen.get(key) or (gate, 0)
+            before, count = self._seen.get(key) or (queue_limit, 0)
             if len(self._seen) >= _MOST_KEYS:
                 self._seen.clear()
-            self._seen[key] = (gate, count + 1 if before is gate else 1)
+            self._seen[key] = (queue_limit, count + 1 if before is queue_limit else 1)
         elif self._seen:
             self._seen.pop(_key(scope), None)
 

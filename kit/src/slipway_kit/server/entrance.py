@@ -26,7 +26,7 @@ def install(app: FastAPI, server: ServerSettings, *, always: frozenset[str]) -> 
         "admission": app.state.admission,
         "refusals": Refusals(server),
         "drain": app.state.drain,
-        "doors": app.state.doors,
+        "shedding": app.state.shedding,
         "always": always | {prefix + path for path in always},
     }
     if _way(server) == "middleware":

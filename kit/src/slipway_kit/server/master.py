@@ -31,7 +31,7 @@ from slipway_kit.logs import setup as logs
 from slipway_kit.metrics import exporter, files
 from slipway_kit.metrics.folder import MetricsFolder
 from slipway_kit.server.ports import listen, require_free
-from slipway_kit.server.recycling import Turn
+from slipway_kit.server.recycling import RecyclingLock
 from slipway_kit.system import die_with_parent, endings_held
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ class Master:
     folder: MetricsFolder
     exporter: exporter.Exporter | None
     identity: files.SlotIdentity = field(default_factory=files.SlotIdentity)
-    turn: Turn = field(default_factory=Turn)
+    turn: RecyclingLock = field(default_factory=RecyclingLock)
     history: History = field(default_factory=History)
 
 

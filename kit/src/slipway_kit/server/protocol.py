@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from slipway_kit.http.drain import Drain
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
-from slipway_kit.overload.route_shedding import Doors
+from slipway_kit.overload.route_shedding import RouteShedding
 
 # What a request may send before its body, and how long it may take for that.
 MAX_HEAD_BYTES = 2**16
@@ -155,17 +155,22 @@ class AdmittingProtocol(BoundedProtocol):
     """Starts each request when `admission` lets it in; `always` are paths that never wait."""
 
     def __init__(
-        self, *args: Any, admission: Admission, doors: Doors, always: frozenset[str], **kwargs: Any
+        self,
+        *args: Any,
+        admission: Admission,
+        shedding: RouteShedding,
+        always: frozenset[str],
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._admission, self._doors, self._always = admission, doors, always
+        self._admission, self._shedding, self._always = admission, shedding, always
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope = cast("Scope", cycle.scope)
         if scope["path"] in self._always:
             super()._start_asgi_task(cycle, app)
-        elif gate := self._doors.shut_for(scope):
-            gate.count()
+        elif queue_limit := self._shedding.limit_that_refuses(scope):
+            queue_limit.count()
             self._refuse(cycle)
         elif self._admission.enter():
             super()._start_asgi_task(cycle, app)

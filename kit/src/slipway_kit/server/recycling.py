@@ -7,7 +7,7 @@ from typing import IO
 from slipway_kit.metrics.folder import memory_folder
 
 
-class Turn:
+class RecyclingLock:
     """Held by the one worker that is leaving; the kernel takes it back when that process ends."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Turn:
 class Recycling:
     """Tells a worker that it has served enough."""
 
-    def __init__(self, max_requests: int, turn: Turn) -> None:
+    def __init__(self, max_requests: int, turn: RecyclingLock) -> None:
         self._max_requests, self._turn = max_requests, turn
 
     def due(self, requests: int) -> bool:

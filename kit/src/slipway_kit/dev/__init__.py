@@ -1,0 +1,1 @@
+"""Tools for who develops a service: a database, an image, a cluster, locks, load."""

@@ -1,0 +1,1 @@
+"""What the tests of a service use: fixtures, doubles, ready-made checks."""

@@ -1,0 +1,212 @@
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from pydantic import SecretStr
+from sqlalchemy import CheckConstraint, Connection, Table
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from kit.tests.support import revisions
+from slipway_kit.db import migrations
+from slipway_kit.db.migrations import (
+    FOLDER,
+    MigrationError,
+    Versions,
+    applied_versions,
+    known_versions,
+)
+from slipway_kit.db.model import Model
+from slipway_kit.db.settings import DatabaseSettings
+
+
+@pytest.fixture
+def settings(empty_url: str) -> DatabaseSettings:
+    return DatabaseSettings(url=SecretStr(empty_url))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of migrations with two revisions, used in the place of the service's."""
+    folder = revisions.write(tmp_path / "100% migrations")
+    monkeypatch.setattr(migrations, "FOLDER", folder)
+    return folder
+
+
+def tables(settings: DatabaseSettings) -> set[str]:
+    async def fetch() -> set[str]:
+        connection = await asyncpg.connect(**settings.connect_arguments)
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        await connection.close()
+        return {row["tablename"] for row in rows}
+
+    return asyncio.run(fetch()) - {"alembic_version"}
+
+
+def test_upgrade_and_downgrade_move_between_revisions(
+    folder: Path, settings: DatabaseSettings
+) -> None:
+    assert migrations.current(settings) == ""
+    migrations.upgrade(settings, "a1")
+    assert (migrations.current(settings), tables(settings)) == ("a1", {"ta1"})
+    migrations.upgrade(settings)
+    assert (migrations.current(settings), tables(settings)) == ("a2", {"ta1", "ta2"})
+    migrations.downgrade(settings, "base")
+    assert (migrations.current(settings), tables(settings)) == ("", set())
+
+
+def test_a_failing_revision_keeps_those_before_it(folder: Path, settings: DatabaseSettings) -> None:
+    revisions.add(
+        folder, "a3", "a2", 'op.execute("CREATE TABLE ta3 ()")\n    op.execute("SELECT 1 / 0")'
+    )
+    with pytest.raises(Exception, match="division by zero"):
+        migrations.upgrade(settings)
+    assert (migrations.current(settings), tables(settings)) == ("a2", {"ta1", "ta2"})
+
+
+def test_an_unknown_revision_is_one_sentence(folder: Path, settings: DatabaseSettings) -> None:
+    with pytest.raises(MigrationError, match=r"Can't locate revision identified by 'zz'\.$"):
+        migrations.upgrade(settings, "zz")
+
+
+def test_a_database_out_of_reach_is_one_sentence() -> None:
+    settings = DatabaseSettings(url=SecretStr("postgresql://app:hunter2@127.0.0.1:1/shop"))
+    with pytest.raises(MigrationError, match=r"^The database does not answer: ") as refusal:
+        migrations.upgrade(settings)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_migrations_through_pgbouncer_are_refused(settings: DatabaseSettings) -> None:
+    through = settings.model_copy(update={"pgbouncer": True})
+    with pytest.raises(MigrationError, match="DATABASE_PGBOUNCER=false"):
+        migrations.upgrade(through)
+
+
+def test_a_lock_that_never_comes_free_is_given_up(
+    folder: Path, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(migrations, "LOCK_POLL_SECONDS", 0.01)
+
+    async def hold() -> None:
+        connection = await asyncpg.connect(**settings.connect_arguments)
+        await connection.execute(f"SELECT pg_advisory_lock({migrations.LOCK_KEY})")
+        with pytest.raises(MigrationError, match=r"held the lock for 0.05 s"):
+            await asyncio.to_thread(migrations.upgrade, settings)
+        await connection.close()
+
+    asyncio.run(hold())
+    assert tables(settings) == set()
+
+
+def test_a_table_in_use_is_given_up_before_requests_queue_behind_it(
+    folder: Path, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "TABLE_LOCK_SECONDS", 0.05)
+    migrations.upgrade(settings)
+    revisions.add(folder, "a3", "a2", 'op.execute("ALTER TABLE ta1 ADD COLUMN note text")')
+
+    async def meanwhile() -> None:
+        connection = await asyncpg.connect(**settings.connect_arguments)
+        async with connection.transaction():
+            await connection.execute("SELECT * FROM ta1")
+            with pytest.raises(MigrationError, match=r"in use for 0.05 s.*ALTER TABLE ta1"):
+                await asyncio.to_thread(migrations.upgrade, settings)
+        await connection.close()
+
+    asyncio.run(meanwhile())
+    migrations.upgrade(settings)
+    assert migrations.current(settings) == "a3"
+
+
+def test_the_known_revisions_are_alembics(folder: Path) -> None:
+    assert known_versions(folder) == Versions(frozenset({"a2"}), frozenset({"a1", "a2"}))
+
+
+def test_a_service_without_migrations_knows_none_and_migrates(
+    tmp_path: Path, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert known_versions(tmp_path / "nowhere") == Versions(frozenset(), frozenset())
+    (tmp_path / "versions").mkdir()
+    shutil.copy(FOLDER / "env.py", tmp_path)
+    monkeypatch.setattr(migrations, "FOLDER", tmp_path)
+    migrations.upgrade(settings)
+    assert known_versions(tmp_path).obstacle(asyncio.run(applied_versions(settings))) is None
+
+
+def test_the_service_has_one_head_at_most() -> None:
+    assert len(known_versions().heads) <= 1
+
+
+def test_every_revision_of_the_service_goes_up_and_down_again(settings: DatabaseSettings) -> None:
+    migrations.upgrade(settings)
+    reached = asyncio.run(applied_versions(settings))
+    assert reached == known_versions().heads
+    migrations.downgrade(settings, "base")
+    assert tables(settings) == set()
+    migrations.upgrade(settings)
+    assert asyncio.run(applied_versions(settings)) == reached
+
+
+def test_the_migrated_schema_is_what_the_models_say(settings: DatabaseSettings) -> None:
+    # env.py imports the models of every feature that is served.
+    migrations.upgrade(settings)
+
+    async def differences() -> list[Any]:
+        engine = create_async_engine(
+            "postgresql+asyncpg://",
+            connect_args={
+                "async_creator_fn": lambda **_: asyncpg.connect(**settings.connect_arguments)
+            },
+        )
+        async with engine.connect() as connection:
+            found = await connection.run_sync(compare)
+        await engine.dispose()
+        return found
+
+    assert asyncio.run(differences()) == []
+
+
+def compare(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+    found: list[Any] = compare_metadata(context, Model.metadata)
+    return found + check_constraints(connection)
+
+
+def check_constraints(connection: Connection) -> list[Any]:
+    """Alembic does not compare these, so compare their names."""
+    rows = connection.exec_driver_sql(
+        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c'"
+        " AND connamespace = 'public'::regnamespace"
+    )
+    migrated = {(table, name) for table, name in rows}
+    modelled = {
+        (table.name, str(constraint.name))
+        for table in Model.metadata.tables.values()
+        for constraint in names_of_checks(table)
+    }
+    return sorted(migrated ^ modelled)
+
+
+def names_of_checks(table: Table) -> list[Any]:
+    return [part for part in table.constraints if isinstance(part, CheckConstraint)]
+
+
+def test_a_new_revision_can_be_written_from_the_models(
+    tmp_path: Path, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "migrations"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(migrations, "FOLDER", folder)
+    migrations.upgrade(settings)
+    config = migrations.config_for(settings)
+    command.revision(config, message="Add nothing", autogenerate=True, rev_id="new")
+    script = ScriptDirectory(str(folder)).get_revision("new")
+    assert script is not None
+    compile(Path(script.path).read_text(), script.path, "exec")

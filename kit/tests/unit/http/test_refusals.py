@@ -1,0 +1,178 @@
+"""What a refused request is told, the same in the protocol and in the middleware."""
+
+import json
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from slipway_kit.config.server import ServerSettings
+from slipway_kit.http.admission import AdmissionMiddleware
+from slipway_kit.http.drain import Drain
+from slipway_kit.http.refusals import Refusals
+from slipway_kit.overload.admission import Admission
+from slipway_kit.overload.route_shedding import RouteShedding
+from slipway_kit.server.entrance import http_of
+from slipway_kit.server.entrance import install as install_entrance
+from slipway_kit.server.protocol import AdmittingProtocol, BoundedProtocol
+from slipway_kit.testing.asgi import scope
+
+ID = b"a-client's-own"
+
+
+DETAIL = "Come back."
+
+
+def refusals(**server: Any) -> Refusals:
+    return Refusals(ServerSettings.model_validate(server))
+
+
+def headers_of(asked: Refusals, *pairs: tuple[bytes, bytes]) -> dict[bytes, bytes]:
+    headers, body = asked.answer(scope("/x") | {"headers": list(pairs)}, status=503, detail=DETAIL)
+    found = dict(headers)
+    assert len(found) == len(headers), "each of them once"
+    assert int(found[b"content-length"]) == len(body)
+    return found
+
+
+def test_it_is_a_problem_that_says_when_to_come_back() -> None:
+    headers, body = refusals().answer(scope("/a b/ü\n"), status=503, detail=DETAIL)
+    problem, found = json.loads(body), dict(headers)
+    assert found[b"content-type"] == b"application/problem+json"
+    assert found[b"retry-after"] == b"1"
+    assert (problem["status"], problem["title"]) == (503, "Service Unavailable")
+    assert problem["instance"] == "/a%20b/%C3%BC%0A"
+    assert problem["request_id"].encode() == found[b"x-request-id"]
+    assert found[b"x-content-type-options"] == b"nosniff"
+    assert b"retry-after" not in dict(refusals().answer(scope("/"), status=431, detail="Less.")[0])
+
+
+def test_an_id_is_given_back_when_it_is_fit_for_a_log() -> None:
+    assert headers_of(refusals(), (b"x-request-id", b"abc-1"))[b"x-request-id"] == b"abc-1"
+    made = headers_of(refusals(), (b"x-request-id", ID))[b"x-request-id"]
+    assert made != ID
+    assert len(made) == 32
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        ("https://a.example", b"https://a.example", b"https://a.example"),
+        ("https://a.example", b"https://b.example", None),
+        ("*", b"https://b.example", b"*"),
+        ("", b"https://a.example", None),
+    ],
+)
+def test_a_page_of_an_allowed_origin_may_read_it(
+    origins: str, origin: bytes, allowed: bytes | None
+) -> None:
+    found = headers_of(refusals(cors_origins=origins), (b"origin", origin))
+    assert found.get(b"access-control-allow-origin") == allowed
+
+
+@pytest.mark.parametrize("pair", [(b"a", b"b"), (b"x-request-id", b"abc-1")])
+@pytest.mark.parametrize("server", [{}, {"hsts_seconds": 60}])
+def test_the_usual_one_is_the_same_written_at_once(
+    server: dict[str, int], pair: tuple[bytes, bytes]
+) -> None:
+    asked = refusals(**server)
+    request = scope("/api/v1/games/5") | {"headers": [pair]}
+    usual = asked.usual(request)
+    assert usual is not None
+    head, _, written = usual.partition(b"\r\n\r\n")
+    lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n"))
+    request["headers"] = [(b"x-request-id", lines[b"x-request-id"])]
+    status, detail = Refusals.OVERLOADED
+    headers, body = asked.answer(request, status=status, detail=detail)
+    assert lines == dict(headers)
+    assert written == body
+    assert lines[b"x-request-id"] == b"abc-1" or pair[0] == b"a"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "HEAD"},
+        {"raw_path": b"/a%20b"},
+        {"raw_path": b'/"'},
+        {"headers": [(b"origin", b"https://a.example")]},
+    ],
+)
+def test_one_that_wants_more_is_not_usual(change: dict[str, Any]) -> None:
+    assert refusals().usual(scope("/x") | change) is None
+
+
+class Full(Admission):
+    """Lets nobody in."""
+
+    def enter(self) -> bool:
+        return False
+
+    def wait(self, start: object) -> bool:
+        return False
+
+
+async def never(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("it was refused")
+
+
+@pytest.mark.anyio
+async def test_the_middleware_answers_in_place_of_the_app() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    drain = Drain()
+    middleware = AdmissionMiddleware(
+        never,
+        admission=Full(),
+        refusals=refusals(),
+        drain=drain,
+        shedding=RouteShedding(),
+        always=frozenset({"/livez"}),
+    )
+    asked = scope("/x")
+    await middleware(asked, never, send)  # type: ignore[arg-type]
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[0]["status"] == 503
+    status, detail = Refusals.OVERLOADED
+    same = refusals().answer(asked | {"headers": sent[0]["headers"]}, status=status, detail=detail)
+    assert sent[1]["body"] == same[1]
+    drain.begin()
+    await middleware(scope("/x"), never, send)  # type: ignore[arg-type]
+    assert (b"connection", b"close") in sent[2]["headers"]
+    with pytest.raises(AssertionError, match="it was refused"):
+        await middleware(scope("/livez"), never, send)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="it was refused"):
+        await middleware({"type": "lifespan"}, never, send)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("way", "supported", "protocol", "in_middleware"),
+    [
+        ("protocol", True, AdmittingProtocol, False),
+        ("protocol", False, None, True),
+        ("middleware", True, BoundedProtocol, True),
+        ("middleware", False, None, True),
+        ("off", True, BoundedProtocol, False),
+    ],
+)
+def test_requests_are_asked_in_one_place(
+    way: str,
+    supported: bool,
+    protocol: type | None,
+    in_middleware: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("slipway_kit.server.protocol.supported", lambda: supported)
+    server = ServerSettings.model_validate({"admission": way, "root_path": "/shop"})
+    app = FastAPI()
+    app.state.drain, app.state.shedding = Drain(), RouteShedding()
+    install_entrance(app, server, always=frozenset({"/livez"}))
+    http = http_of(app, server)
+    assert (http if isinstance(http, str) else http.func) == (protocol or "httptools")  # type: ignore[attr-defined]
+    names = [repr(each) for each in app.user_middleware]
+    assert any("AdmissionMiddleware" in name for name in names) is in_middleware
+    assert app.state.entrance["always"] == {"/livez", "/shop/livez"}

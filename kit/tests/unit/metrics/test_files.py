@@ -1,0 +1,194 @@
+"""Worker files, their files and their damage."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.testing import capture_logs
+
+from kit.tests.support.metrics import restored_metrics
+from kit.tests.support.workers import Family, collected, in_child, one_life
+from slipway_kit.metrics import files
+from slipway_kit.metrics.files import SlotIdentity, VolumeFullError
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    with restored_metrics():
+        yield
+
+
+def test_a_successor_goes_on_where_the_dead_worker_stopped(tmp_path: Path) -> None:
+    family = Family(tmp_path)
+    for _ in range(3):
+        in_child(lambda: one_life(family, 0))
+    assert collected(tmp_path)["c_total"] == 60
+    assert [file.name for file in tmp_path.iterdir()] == ["counter_0.db"]
+
+
+def test_what_a_worker_forks_writes_files_of_its_own(tmp_path: Path) -> None:
+    family = Family(tmp_path)
+
+    def worker() -> None:
+        one_life(family, 0)
+        in_child(lambda: Counter("d", "child's", registry=CollectorRegistry()).inc())
+
+    in_child(worker)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names[0] == "counter_0.db"
+    assert names[1].startswith("counter_p")
+    assert collected(tmp_path)["d_total"] == 1
+
+
+def test_metrics_made_before_there_is_a_folder_are_written_to_it_too(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    plain = Counter("early", "plain", registry=registry)
+    labelled = Counter("sorted", "labelled", ["kind"], registry=registry)
+    child = labelled.labels("x")
+    family = Family(tmp_path)
+    files.adopt(registry)
+
+    def worker() -> None:
+        family.identity.take(0, folder=tmp_path)
+        plain.inc()
+        child.inc(2)
+
+    in_child(worker)
+    found = collected(tmp_path)
+    assert (found["early_total"], found["sorted_total"]) == (1, 2)
+
+
+def test_live_gauges_of_a_dead_worker_are_forgotten(tmp_path: Path) -> None:
+    family = Family(tmp_path)
+
+    def worker(slot: int) -> None:
+        family.identity.take(slot, folder=tmp_path)
+        gauge = Gauge("g", "alive", registry=CollectorRegistry(), multiprocess_mode="livesum")
+        gauge.set(1)
+
+    in_child(lambda: worker(0))
+    in_child(lambda: worker(1))
+    assert collected(tmp_path)["g"] == 2
+    files.mark_dead(0, folder=tmp_path)
+    assert collected(tmp_path)["g"] == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\xff" * 64, b"\x40\x00\x00\x00", b"\x10\x00\x00\x00" * 9],
+    ids=["negative size", "too short", "wrong lengths"],
+)
+def test_a_damaged_file_is_set_aside_and_the_others_count(tmp_path: Path, damage: bytes) -> None:
+    family = Family(tmp_path)
+    in_child(lambda: one_life(family, 0))
+    (tmp_path / "counter_1.db").write_bytes(damage)
+    assert collected(tmp_path)["c_total"] == 20
+    in_child(lambda: one_life(family, 1))
+    assert collected(tmp_path)["c_total"] == 40
+    assert (tmp_path / "counter_1.damaged").read_bytes() == damage
+
+
+def test_a_file_that_was_just_made_or_just_removed_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "counter_0.db").touch()
+    (tmp_path / "counter_1.db").symlink_to(tmp_path / "gone")
+    assert collected(tmp_path) == {}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(amounts=st.lists(st.floats(0, 10) | st.just(0.25), max_size=20))
+def test_an_observer_writes_what_the_histogram_would(
+    tmp_path_factory: pytest.TempPathFactory, amounts: list[float]
+) -> None:
+    texts = []
+    for observer in (files.observer, lambda histogram: histogram.observe):
+        folder = tmp_path_factory.mktemp("metrics")
+        with restored_metrics():
+            files.install(SlotIdentity(), folder)
+            made = Histogram("h", "some", ["kind"], registry=CollectorRegistry(), buckets=(0.25, 1))
+            observe = observer(made.labels("x"))
+            assert (observe == made.labels("x").observe) == (observer is not files.observer)
+            for amount in amounts:
+                observe(amount)
+        texts.append(collected(folder))
+    assert texts[0] == texts[1]
+
+
+def test_where_metrics_are_in_memory_the_histogram_observes_itself() -> None:
+    registry = CollectorRegistry()
+    histogram = Histogram("h", "some", registry=registry)
+    files.observer(histogram)(2.0)
+    assert registry.get_sample_value("h_sum") == 2.0
+    assert registry.get_sample_value("h_count") == 1
+
+
+def test_the_lowest_slot_that_nobody_has_is_given() -> None:
+    assert files.lowest_free([]) == 0
+    assert files.lowest_free([0, 1, 3]) == 2
+    assert files.lowest_free([1, 2]) == 0
+
+
+def full_disk(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_file_that_cannot_be_made_is_an_error_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_allocate", full_disk)
+    with pytest.raises(VolumeFullError, match="enlarge the volume"):
+        files.ReservedDict(str(tmp_path / "counter_0.db"))
+
+
+def test_a_file_that_cannot_grow_drops_new_series_and_keeps_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = files.ReservedDict(str(tmp_path / "counter_0.db"))
+    file.write_value("old" * 20_000, 1.0, 0.0)
+    monkeypatch.setattr(files, "_allocate", full_disk)
+    with capture_logs() as logged:
+        for name in ("new" * 2000, "newer" * 2000):
+            file.write_value(name, 5.0, 0.0)
+            assert file.read_value(name) == (5.0, 0.0)
+            file.write_value(name, 6.0, 0.0)
+            assert file.read_value(name) == (6.0, 0.0)
+    assert [e["event"] for e in logged] == ["metrics volume is full, new series are dropped"]
+    file.write_value("old" * 20_000, 2.0, 0.0)
+    assert [value for _, value, _ in file.read_all_values()] == [2.0]
+    file.close()
+
+
+def test_a_volume_without_room_for_the_workers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VolumeFullError, match="lower WEB_CONCURRENCY"):
+        files.require_room(tmp_path, workers=10**9)
+    files.require_room(tmp_path, workers=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small volume needs root")
+def test_a_volume_that_is_really_full_does_not_kill_the_process(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)], check=False
+    )
+    if mount.returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        in_child(lambda: fill(small))
+        assert collected(small)["c_total"] > 100
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def fill(folder: Path) -> None:
+    identity = SlotIdentity()
+    files.install(identity, folder)
+    identity.take(0, folder=folder)
+    counter = Counter("c", "counted", ["label"], registry=CollectorRegistry())
+    for number in range(2000):
+        counter.labels("x" * 80 + str(number)).inc()

@@ -1,0 +1,63 @@
+"""What is left of a request's time."""
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from slipway_kit import request_context
+from slipway_kit.request_context import Limit
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Request:
+    """A request that must be answered in time."""
+
+    due: float | None
+    queue_limit: Limit | None = None
+
+
+def left(seconds: float) -> float:
+    return request_context.due_within(seconds) - asyncio.get_running_loop().time()
+
+
+async def test_what_it_waits_for_gets_what_is_left() -> None:
+    assert left(5) == pytest.approx(5, abs=0.5)
+    request_context.begin(Request(asyncio.get_running_loop().time() + 2))
+    assert left(5) == pytest.approx(2, abs=0.5)
+    assert left(1) == pytest.approx(1, abs=0.5)
+
+
+async def test_tasks_of_the_request_share_it_and_those_that_outlive_it_do_not() -> None:
+    request_context.begin(Request(asyncio.get_running_loop().time() + 2))
+
+    async def ask() -> float:
+        return left(9)
+
+    own = await asyncio.create_task(ask())
+    other = await asyncio.create_task(ask(), context=request_context.outliving())
+    assert own == pytest.approx(2, abs=0.5)
+    assert other == pytest.approx(9, abs=0.5)
+
+
+async def test_it_ends_with_the_answer() -> None:
+    request = Request(asyncio.get_running_loop().time() + 2)
+    request_context.begin(request)
+    request.due = None
+    assert left(9) == pytest.approx(9, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("2", 2),
+        ("0.25", 0.25),
+        ("1e9", 1e9),
+        ("inf", float("inf")),
+        *((text, None) for text in ("", "0", "-1", "nan", "2s", "1,5", "\xff")),
+    ],
+)
+async def test_a_client_asks_in_seconds(header: str, seconds: float | None) -> None:
+    assert request_context.seconds_asked(header) == seconds
