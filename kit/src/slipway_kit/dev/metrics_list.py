@@ -3,6 +3,7 @@
 Run `python -m slipway_kit.dev.metrics_list` after a metric was added, removed or renamed. A test
 compares the list with what is defined and another one with a real scrape, so that nobody renames by
 accident what dashboards and alerts read.
+"""
 
 import pkgutil
 import re
