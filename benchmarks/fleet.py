@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.report import SIMULATED, Row
 
-# As in the service: kit/queue limit.py.
+# As in slipway_kit/overload/queue_limit.py.
 PATIENCE_SECONDS = 0.03
 USEFUL_SECONDS = 0.5
 WORKERS = 2

@@ -149,7 +149,7 @@ def generate(server: Server, streams: list[Stream], *, seed: int = 0, closed: in
         "tls": server.variant.tls,
     }
     done = subprocess.run(
-        [sys.executable, "tools/openloop.py"],
+        [sys.executable, "-m", "slipway_kit.dev.openloop"],
         cwd=server.variant.folder,
         input=json.dumps(plan),
         stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """Other rules for route shedding of the service, to compare with its own.
 
-Each is an app for gunicorn, to be run with ADMISSION=off. The queue limits of pool, threads and outbound
-calls stay as they are.
+Each is an app for gunicorn, to be run with ADMISSION=off. The queue limits of pool, threads and
+outbound calls stay as they are.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ import time
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from slipway_kit.overload.admission import Admission
-from slipway_kit.http.probes import PROBES
 from app.main import create_app
 from benchmarks.services import REFUSED
+from slipway_kit.http.probes import PROBES
+from slipway_kit.overload.admission import Admission
 
 FIXED = 24
 LAG_SECONDS = 0.05

@@ -37,11 +37,11 @@ def with_feature(service: Path, name: str, *others: str) -> Path:
 @contextmanager
 def database(service: Path) -> Iterator[dict[str, str]]:
     """Start the database that belongs to a service, and give the setting that names it."""
-    url = _python(service, "tools/postgres.py", "url").strip()
+    url = _python(service, "-m", "slipway_kit.dev.postgres", "url").strip()
     try:
         yield {"DATABASE_URL": url}
     finally:
-        _python(service, "tools/postgres.py", "stop")
+        _python(service, "-m", "slipway_kit.dev.postgres", "stop")
 
 
 def migrate(service: Path, database: dict[str, str], *statements: str) -> None:

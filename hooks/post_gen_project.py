@@ -16,8 +16,6 @@ ONLY_FOR = {
             "docs/contract-shop.md",
             "tests/api/shop",
             "tests/db/shop",
-            "tests/e2e/shop",
-            "tests/runtime/shop",
             "tests/unit/shop",
             "migrations/versions/0001_games.py",
         ]

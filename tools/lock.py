@@ -25,7 +25,9 @@ def lock_service(*options: str) -> None:
         baked = Path(
             cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=folder)
         )
-        subprocess.run([sys.executable, "tools/lock.py", *options], cwd=baked, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "slipway_kit.dev.lock", *options], cwd=baked, check=True
+        )
         for name in SERVICE_FILES:
             shutil.copyfile(baked / name, SERVICE / name)
 

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from tests.unit.shop.assistants import Said
 
 from app.features.shop.advice import AssistantUnavailable
+from tests.unit.shop.assistants import Said
 
 GAMES = "/api/v1/games"
 ADVICE = f"{GAMES}/1/advice"

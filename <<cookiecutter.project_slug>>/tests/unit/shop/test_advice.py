@@ -2,11 +2,11 @@ import asyncio
 from decimal import Decimal
 
 import pytest
-from tests.unit.shop.assistants import Said
 
 from app.features.shop.advice import AssistantUnavailable, HouseAssistant, events
 from app.features.shop.schemas import GameOut
 from slipway_kit.http.streams import KEEP_ALIVE
+from tests.unit.shop.assistants import Said
 
 pytestmark = pytest.mark.anyio
 
