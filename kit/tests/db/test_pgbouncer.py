@@ -17,7 +17,7 @@ from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.db.migrations import applied_versions
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
-from slipway_kit.dev.postgres import Account
+from slipway_kit.dev.postgres_server import Account
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ from kit.tests.runtime.harness import SCENARIOS, Service, environment
 from kit.tests.support import ports
 from kit.tests.support.collector import Collector
 from kit.tests.support.paths import SERVICE
-from slipway_kit.dev.postgres import Server
+from slipway_kit.dev.postgres_server import Server
 
 RATE = 100.0
 CONNECTIONS, SOCKETS, IDLE = 30, 4, 10

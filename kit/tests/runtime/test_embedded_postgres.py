@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from kit.tests.support.paths import SERVICE
-from slipway_kit.dev import postgres
+from slipway_kit.dev import postgres, postgres_server
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state folder of the test's own; whatever runs in it is ended."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     yield tmp_path
-    server = postgres.Server(postgres.data_folder(tmp_path))
+    server = postgres_server.Server(postgres_server.data_folder(tmp_path))
     server.stop()
     # As root it lies in the temporary folder and not below tmp_path.
     shutil.rmtree(server.folder, ignore_errors=True)
@@ -64,7 +64,7 @@ async def test_a_throw_away_server_takes_own_settings_and_files() -> None:
 
 def test_a_wrong_setting_is_one_error_with_the_servers_own_words() -> None:
     with (
-        pytest.raises(postgres.PostgresError, match="no_such_setting"),
+        pytest.raises(postgres_server.PostgresError, match="no_such_setting"),
         postgres.open_postgres(conf={"no_such_setting": "1"}),
     ):
         pass
@@ -93,7 +93,7 @@ def start(service: Path) -> int:
         " postgres.start(pathlib.Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", code, str(service)], cwd=SERVICE, check=True)
-    pid = postgres.Server(postgres.data_folder(service)).pid()
+    pid = postgres_server.Server(postgres_server.data_folder(service)).pid()
     assert pid is not None
     return pid
 
@@ -101,7 +101,7 @@ def start(service: Path) -> int:
 def test_it_is_found_again_and_ended(state: Path) -> None:
     pid = start(state)
     assert start(state) == pid
-    server = postgres.Server(postgres.data_folder(state))
+    server = postgres_server.Server(postgres_server.data_folder(state))
     server.stop()
     assert server.pid() is None
     assert not psutil.pid_exists(pid)
@@ -111,7 +111,7 @@ def test_it_starts_again_after_a_crash_though_the_id_belongs_to_another(state: P
     process = psutil.Process(start(state))
     process.kill()
     process.wait(20)
-    server = postgres.Server(postgres.data_folder(state))
+    server = postgres_server.Server(postgres_server.data_folder(state))
     for lock in (server.data / "postmaster.pid", server.data / ".s.PGSQL.5432.lock"):
         _, *rest = lock.read_text().splitlines()
         lock.write_text("\n".join([str(os.getpid()), *rest]))
@@ -125,22 +125,23 @@ def test_the_data_lies_in_the_state_folder_unless_its_path_is_odd(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", f"/state/{name}")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    inside = str(postgres.data_folder(Path("/shop"))).startswith("/state")
+    inside = str(postgres_server.data_folder(Path("/shop"))).startswith("/state")
     assert inside == (name == "plain")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert not str(postgres.data_folder(Path("/shop"))).startswith("/state")
+    assert not str(postgres_server.data_folder(Path("/shop"))).startswith("/state")
 
 
 def test_two_working_copies_have_two_databases() -> None:
-    assert postgres.data_folder(Path("/one/shop")) != postgres.data_folder(Path("/two/shop"))
+    one, two = (postgres_server.data_folder(Path(f"/{each}/shop")) for each in ("one", "two"))
+    assert one != two
 
 
 def test_a_folder_of_somebody_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(postgres.PostgresError, match="belongs to somebody else"):
-        postgres._own(tmp_path)
+    with pytest.raises(postgres_server.PostgresError, match="belongs to somebody else"):
+        postgres_server.own(tmp_path)
 
 
 def test_the_environment_wins_over_the_env_file_and_a_named_database_starts_none(

@@ -23,7 +23,7 @@ from kit.tests.runtime.harness import (
     environment,
     lives,
 )
-from slipway_kit.dev.metrics_list import LIST, scraped
+from kit.tests.support.metrics_list import LIST, scraped
 from slipway_kit.testing.waiting import eventually
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE", "MKCOL", "SEARCH"]

@@ -19,10 +19,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from slipway_kit.dev.postgres import environment
+
 SERVICE = Path.cwd()
-
-from slipway_kit.dev.postgres import environment  # noqa: E402 (found from anywhere)
-
 REPORTS = SERVICE / "build/reports"
 CONNECTIONS = 16
 SECONDS = 3.0

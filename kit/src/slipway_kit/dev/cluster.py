@@ -13,10 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-SERVICE = Path.cwd()
-
-from app import about  # noqa: E402 (found in the service's folder)
-from slipway_kit.dev import image, programs  # noqa: E402 (the same)
+from slipway_kit.dev import about, image, programs
 
 CONTEXT = ["kubectl", "config", "current-context"]
 ANSWER_SECONDS = 30
@@ -103,7 +100,8 @@ def deliver(
 
 def main(environment: Mapping[str, str]) -> str:
     """Deliver the image that `make image` built last."""
-    name = environment.get("IMAGE") or image.default_name(about.IMAGE, about.VERSION)
+    service = about.read()
+    name = environment.get("IMAGE") or image.default_name(service.image, service.version)
     engine = image.find_engine(environment.get("ENGINE", ""))
     return deliver(name, engine=engine, environment=environment)
 

@@ -13,11 +13,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-SERVICE = Path.cwd()
-
-from app import about  # noqa: E402 (found in the service's folder)
+from slipway_kit.dev import about
 
 # A command of each engine that fails where it cannot build, as a docker client without engine.
 ENGINES = {"docker": "version", "podman": "info", "buildah": "info"}
@@ -78,17 +75,17 @@ def git(*arguments: str) -> str:
     if program is None:
         return ""
     done = subprocess.run(
-        [program, *arguments], cwd=SERVICE, capture_output=True, text=True, check=False
+        [program, *arguments], cwd=about.SERVICE, capture_output=True, text=True, check=False
     )
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def labels() -> dict[str, str]:
+def labels(service: about.About) -> dict[str, str]:
     """Return the build arguments that the labels are made of."""
     return {
-        "TITLE": about.NAME,
-        "DESCRIPTION": about.DESCRIPTION,
-        "VERSION": about.VERSION,
+        "TITLE": service.name,
+        "DESCRIPTION": service.description,
+        "VERSION": service.version,
         "REVISION": git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"),
         "SOURCE": source_url(git("remote", "get-url", "origin")),
     }
@@ -119,12 +116,14 @@ def identity(engine: str, name: str) -> str:
 
 def build(environment: Mapping[str, str]) -> None:
     """Build the image and print its name and size."""
-    name = environment.get("IMAGE") or default_name(about.IMAGE, about.VERSION)
+    service = about.read()
+    name = environment.get("IMAGE") or default_name(service.image, service.version)
     if not NAME.fullmatch(name):
         raise ImageError(f"{name!r} is no name of an image: `make image IMAGE=shop:1` gives one.")
     engine = find_engine(environment.get("ENGINE", ""))
-    command = build_command(engine, name, labels(), more=environment.get("IMAGE_BUILD_ARGS", ""))
-    if subprocess.run(command, cwd=SERVICE, check=False).returncode:
+    more = environment.get("IMAGE_BUILD_ARGS", "")
+    command = build_command(engine, name, labels(service), more=more)
+    if subprocess.run(command, cwd=about.SERVICE, check=False).returncode:
         raise ImageError(f"{engine} could not build {name}; its last lines say why.")
     print(f"Built {name} with {engine}: {size(engine, name)}")
 

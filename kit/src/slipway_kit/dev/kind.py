@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-SERVICE = Path.cwd()
-
-from app import about  # noqa: E402 (found in the service's folder)
-from slipway_kit.dev import programs  # noqa: E402 (the same)
+from slipway_kit.dev import about, programs
 
 CONFIG = Path(__file__).with_name("files") / "kind.yaml"
 METRICS_SERVER = (
@@ -58,6 +55,6 @@ def create(name: str, environment: Mapping[str, str], *, run: programs.Run = pro
 
 if __name__ == "__main__":
     try:
-        create(about.SLUG, os.environ)
+        create(about.read().slug, os.environ)
     except programs.ProgramError as problem:
         sys.exit(f"error: {problem}")

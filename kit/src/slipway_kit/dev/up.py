@@ -19,15 +19,11 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICE = Path.cwd()
-
-from app import about  # noqa: E402 (found in the service's folder)
-from slipway_kit.dev import cluster, image, programs  # noqa: E402 (the same)
+from slipway_kit.dev import about, cluster, image, programs
 
 MADE_BY = "app.kubernetes.io/managed-by"
 MAKER = "make-up"
 POSTGRES = Path(__file__).with_name("files") / "postgres.yaml"
-DATABASE = f"{about.SLUG}-database"
 ANSWER_SECONDS = 30
 
 
@@ -37,9 +33,10 @@ class UpError(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """A namespace of the cluster, and the programs that reach it."""
+    """A namespace of the cluster for the service `slug`, and the programs that reach it."""
 
     namespace: str
+    slug: str
     postgres_image: str = "postgres:17"
     run: programs.Run = programs.run
 
@@ -68,18 +65,19 @@ class Place:
         if not made:
             raise UpError(
                 f"make up did not make the namespace {self.namespace}, so it stays:"
-                f" `helm uninstall {about.SLUG} --namespace {self.namespace}` removes the service."
+                f" `helm uninstall {self.slug} --namespace {self.namespace}` removes the service."
             )
         self.run(["kubectl", "delete", "namespace", self.namespace])
 
     def give_database(self) -> None:
         """Install PostgreSQL, unless a Secret names another one, and wait until it answers."""
-        if not self.there("secret", DATABASE):
+        database = f"{self.slug}-database"
+        if not self.there("secret", database):
             password = secrets.token_hex(16)
             url = f"postgresql://service:{password}@postgres:5432/service"
             made = [
                 secret("postgres", password=password),
-                secret(DATABASE, url=url),
+                secret(database, url=url),
             ]
             self.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": made}))
         if self.there("secret", "postgres"):
@@ -95,9 +93,9 @@ class Place:
         repository, _, tag = name.rpartition(":")
         self.run(
             [
-                *("helm", "upgrade", "--install", about.SLUG, str(SERVICE / "chart")),
+                *("helm", "upgrade", "--install", self.slug, "chart"),
                 *("--namespace", self.namespace),
-                *("--values", str(SERVICE / "chart/values-dev.yaml")),
+                *("--values", "chart/values-dev.yaml"),
                 *("--set-string", f"image.repository={repository},image.tag={tag}"),
                 *("--wait", "--timeout", "300s"),
             ]
@@ -122,7 +120,7 @@ def secret(name: str, **data: str) -> dict[str, object]:
 
 def build(environment: Mapping[str, str]) -> str:
     """Build and load the image, and return its name there: another one for other content."""
-    name = f"{about.IMAGE}:dev"
+    name = f"{about.read().image}:dev"
     engine = image.find_engine(environment.get("ENGINE", ""))
     image.build({**environment, "IMAGE": name, "ENGINE": engine})
     tagged = f"{name}-{image.identity(engine, name)}"
@@ -183,7 +181,7 @@ def up(place: Place, environment: Mapping[str, str]) -> None:
     place.make()
     place.give_database()
     place.install(name)
-    slug, here = about.SLUG, f"http://127.0.0.1:{port}"
+    slug, here = place.slug, f"http://127.0.0.1:{port}"
     with (
         forwarding(place.namespace, slug, port, 80) as api,
         forwarding(place.namespace, f"{slug}-metrics", metrics, 9000) as scrape,
@@ -204,8 +202,10 @@ def up(place: Place, environment: Mapping[str, str]) -> None:
 def main(arguments: list[str], environment: Mapping[str, str]) -> None:
     """Bring the service up, or with the argument `down` remove it."""
     context = cluster.current_context()
+    slug = about.read().slug
     place = Place(
-        namespace=environment.get("NAMESPACE") or about.SLUG,
+        namespace=environment.get("NAMESPACE") or slug,
+        slug=slug,
         postgres_image=environment.get("E2E_POSTGRES_IMAGE") or "postgres:17",
     )
     print(f"In the context {context}, namespace {place.namespace}", flush=True)

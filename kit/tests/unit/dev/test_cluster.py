@@ -103,7 +103,7 @@ def test_no_cluster_at_all_is_one_sentence(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "tools/cluster.py"],
+        [sys.executable, "-m", "slipway_kit.dev.cluster"],
         cwd=SERVICE,
         env={"IMAGE": NAME, "PATH": f"{tmp_path}:/usr/bin:/bin", "ENGINE": "buildah"},
         capture_output=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kit.tests.support.paths import SERVICE
-from slipway_kit.dev import image
+from slipway_kit.dev import about, image
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_buildah_is_told_to_make_layers_as_the_others_do() -> None:
 
 def test_the_dockerfile_takes_every_value() -> None:
     text = (SERVICE / "Dockerfile").read_text(encoding="utf-8")
-    for name in image.labels():
+    for name in image.labels(about.read()):
         assert f"\nARG {name}=" in text
         assert f'="${{{name}}}"' in text
 
@@ -112,7 +112,8 @@ def test_a_version_with_a_plus_becomes_a_tag() -> None:
 
 def test_a_name_that_is_none_is_one_sentence_before_anything_is_built() -> None:
     done = subprocess.run(
-        [sys.executable, "tools/image.py"],
+        # Without what is installed: a pipeline that builds an image has Python alone.
+        [sys.executable, "-S", "-m", "slipway_kit.dev.image"],
         cwd=SERVICE,
         env={"IMAGE": "A Name", "PATH": ""},
         capture_output=True,

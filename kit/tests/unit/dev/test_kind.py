@@ -1,10 +1,14 @@
 """What `make kind` does, here and where docker is on another machine."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
+from kit.tests.support.paths import SERVICE
 from slipway_kit.dev import kind
 
 LOCAL: dict[str, str] = {}
@@ -62,3 +66,24 @@ def test_on_another_machine_the_api_listens_and_kubectl_goes_there() -> None:
 )
 def test_docker_is_elsewhere_when_its_address_says_so(docker: str, host: str) -> None:
     assert kind.remote_host({"DOCKER_HOST": docker} if docker else {}) == host
+
+
+@pytest.mark.parametrize("folder", [SERVICE, Path("/")])
+def test_python_alone_is_enough_to_say_what_is_missing(folder: Path) -> None:
+    done = subprocess.run(
+        # Without what is installed.
+        [sys.executable, "-S", "-m", "slipway_kit.dev.kind"],
+        cwd=folder,
+        env={"PATH": "", "PYTHONPATH": str(SERVICE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == {
+            SERVICE: "error: kind is missing: install it.\n",
+            Path("/"): "error: there is no app/about.py in /: run this in a service's folder.\n",
+        }[folder]
+    )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from app import about
 from slipway_kit.dev import up
 
 
@@ -42,7 +41,7 @@ def fake() -> FakeCluster:
 
 @pytest.fixture
 def place(fake: FakeCluster) -> up.Place:
-    return up.Place("trials", run=fake.run)
+    return up.Place("trials", "shop", run=fake.run)
 
 
 def test_a_namespace_is_made_once_and_marked(place: up.Place, fake: FakeCluster) -> None:
@@ -75,7 +74,7 @@ def test_the_own_namespace_is_removed(place: up.Place, fake: FakeCluster) -> Non
         fake.run(command, stdin)
         return "namespace/trials\n" if "--selector" in command else ""
 
-    up.Place("trials", run=run).remove()
+    up.Place("trials", "shop", run=run).remove()
     assert fake.did("delete", "namespace", "trials")
 
 
@@ -95,7 +94,7 @@ def test_a_second_time_keeps_the_password(place: up.Place, fake: FakeCluster) ->
 
 
 def test_a_database_that_a_secret_names_is_used(place: up.Place, fake: FakeCluster) -> None:
-    fake.there.add(f"secret/{about.SLUG}-database")
+    fake.there.add("secret/shop-database")
     place.give_database()
     assert fake.applied == []
 

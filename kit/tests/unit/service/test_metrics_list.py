@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from slipway_kit.dev import metrics_list
-from slipway_kit.dev.metrics_list import LIST, scraped
+from kit.tests.support.metrics_list import LIST, scraped
+from kit.tests.support.paths import REPOSITORY, SERVICE
 
 EXPOSITION = """\
 # HELP a_total Things.
@@ -25,10 +25,13 @@ d 1.0
 
 def test_the_metrics_are_those_of_the_list() -> None:
     # In a process of its own: other tests make metrics too.
-    command = [sys.executable, metrics_list.__file__, "--print"]
-    defined = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "kit.tests.support.metrics_list", "--print"]
+    path = {"PYTHONPATH": f"{REPOSITORY}:{SERVICE}"}
+    defined = subprocess.run(
+        command, env=path, cwd=SERVICE, capture_output=True, text=True, check=True
+    ).stdout
     assert defined == LIST.read_text(encoding="utf-8"), (
-        "if you meant it: python tools/metrics_list.py"
+        "if you meant it: python -m kit.tests.support.metrics_list"
     )
 
 

@@ -1,6 +1,6 @@
-"""Write tests/unit/metrics.txt: name, type and labels of every metric of the service.
+"""Write unit/service/metrics.txt: name, type and labels of every metric of a service.
 
-Run `python -m slipway_kit.dev.metrics_list` after a metric was added, removed or renamed. A test
+Run `python -m kit.tests.support.metrics_list` after a metric was added, removed or renamed. A test
 compares the list with what is defined and another one with a real scrape, so that nobody renames by
 accident what dashboards and alerts read.
 """
@@ -15,8 +15,11 @@ from pathlib import Path
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-SERVICE = Path.cwd()
-LIST = SERVICE / "tests/unit/metrics.txt"
+import slipway_kit
+from app.main import create_app
+from app.settings import Settings
+
+LIST = Path(__file__).parents[1] / "unit/service/metrics.txt"
 # Of the tests, not of the service.
 _FOREIGN = "scenario_"
 _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? \S+")
@@ -25,10 +28,6 @@ _PART = re.compile(r"_(bucket|count|sum)$")
 
 def defined() -> list[str]:
     """Return a row for each metric that the modules of the service make, sorted."""
-    import slipway_kit
-    from app.main import create_app
-    from app.settings import Settings
-
     for module in pkgutil.walk_packages(slipway_kit.__path__, "slipway_kit."):
         import_module(module.name)
     registries = (REGISTRY, create_app(Settings()).state.registry)
@@ -48,12 +47,12 @@ def scraped(exposition: str) -> list[str]:
 
 
 def _rows(registry: CollectorRegistry) -> Iterable[str]:
-    for metric in registry._collector_to_names:  # noqa: SLF001 (there is no public list)
+    for metric in registry._collector_to_names:
         # Others tell of the process, and there are several.
         if isinstance(metric, MetricWrapperBase):
             [family] = metric.describe()
             suffix = "_total" if family.type == "counter" else ""
-            row = _row(family.name + suffix, family.type, metric._labelnames)  # noqa: SLF001
+            row = _row(family.name + suffix, family.type, metric._labelnames)
             if not row.startswith(_FOREIGN):
                 yield row
 
@@ -64,6 +63,6 @@ def _row(name: str, kind: str, labels: Iterable[str]) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--print"]:
-        print("\n".join(defined()))
+        sys.stdout.write("\n".join(defined()) + "\n")
     else:
         LIST.write_text("\n".join(defined()) + "\n", encoding="utf-8")
