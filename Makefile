@@ -9,7 +9,7 @@ CHECKERS = github.com/helm-unittest/helm-unittest/cmd/helm-unittest \
   sigs.k8s.io/controller-tools/cmd/controller-gen
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test chart test-runtime image e2e faults bench lint types hooks lock mutate mutate-chart
+.PHONY: help setup tools demo test chart test-runtime image e2e faults bench lint types hooks lock manifest kit-build mutate mutate-chart
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -77,6 +77,14 @@ hooks: setup ## Have git check what is committed, before it is
 
 lock: setup ## Pin the dependencies of service and template (ARGS=--upgrade for newer ones)
 	@$(VENV_PYTHON) tools/lock.py $(ARGS)
+
+manifest: ## Write the sums of the library's files, after any change of one
+	@"$(PYTHON)" tools/manifest.py
+
+kit-build: setup ## Build the library's wheel and source distribution into kit/dist, and check them
+	@rm -rf kit/dist
+	@$(VENV_PYTHON) -m uv build --no-build-isolation --python $(VENV_PYTHON) --quiet --out-dir kit/dist kit
+	@$(VENV_PYTHON) -m twine check --strict kit/dist/*.whl kit/dist/*.tar.gz
 
 mutate: setup ## Break the service on purpose and see its tests notice (WORDS="rollback drain" for some)
 	@$(VENV_PYTHON) tools/mutate.py $(WORDS)

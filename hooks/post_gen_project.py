@@ -25,15 +25,15 @@ ONLY_FOR = {
 
 
 # Links to one source in the template; a zip archive holds a line of text in their place.
-CHART = ["dashboards", "templates", "tests"]
+LINKED = ["chart/dashboards", "chart/templates", "chart/tests", "slipway_kit"]
 
 
-def require_chart(project: Path) -> None:
-    """End the bake when the links of the chart were lost on the way here."""
-    if not all((project / "chart" / name).is_dir() for name in CHART):
+def require_linked(project: Path) -> None:
+    """End the bake when links to the chart and the library were lost on the way here."""
+    if missing := [name for name in LINKED if not (project / name).is_dir()]:
         sys.exit(
-            "error: the chart is missing, for archives lose the template's links:"
-            " bake from its folder or its git repository"
+            f"error: {', '.join(missing)} cannot be copied, for archives lose the template's"
+            " links: bake from its folder or its git repository"
         )
 
 
@@ -73,7 +73,7 @@ def remove_empty(project: Path) -> None:
 
 
 if __name__ == "__main__":
-    require_chart(Path.cwd())
+    require_linked(Path.cwd())
     remove_ignored(Path.cwd())
     remove_unchosen(Path.cwd())
     remove_empty(Path.cwd())

@@ -1,3 +1,3 @@
-"""What a Slipway service stands on."""
+"""The library that a Slipway service is built on."""
 
 __version__ = "0.2.0.dev0"

@@ -1,0 +1,72 @@
+"""Whether this copy of the library is unedited: its files against the sums in MANIFEST.
+
+It needs the standard library alone, so that it runs where nothing is installed.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+PACKAGE = Path(__file__).resolve().parent
+MANIFEST = "MANIFEST"
+
+
+def sums(package: Path = PACKAGE) -> dict[str, str]:
+    """Return the sha256 sum of every file of `package`, by its path in there."""
+    return {
+        path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in _files(package)
+    }
+
+
+def render(found: Mapping[str, str]) -> str:
+    """Return sums as the text of a MANIFEST, which `sha256sum --check` reads as well."""
+    return "".join(f"{found[name]}  {name}\n" for name in sorted(found))
+
+
+def problems(package: Path = PACKAGE) -> list[str]:
+    """Return one sentence for each file that was edited, added, or is missing."""
+    manifest = package / MANIFEST
+    if not manifest.is_file():
+        return [f"{package.name}/{MANIFEST} is missing: copy the whole folder again."]
+    lines = manifest.read_text(encoding="utf-8").splitlines()
+    wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    found = sums(package)
+    edited = [name for name in wanted.keys() & found.keys() if wanted[name] != found[name]]
+    return [
+        *(
+            f"{package.name}/{name} is missing: copy the whole folder again."
+            for name in _shortened(wanted.keys() - found.keys(), package)
+        ),
+        *(
+            f"{package.name}/{name} was edited: restore it; README.md there says how to change"
+            " what the library does."
+            for name in sorted(edited)
+        ),
+        *(
+            f"{package.name}/{name} does not belong there: move it to a folder of the service."
+            for name in sorted(found.keys() - wanted.keys())
+        ),
+    ]
+
+
+def _files(package: Path) -> Iterator[Path]:
+    """Yield what can be imported or read; bytecode and hidden files are nobody's edit."""
+    for path in package.rglob("*"):
+        parts = path.relative_to(package).parts
+        ignored = any(part == "__pycache__" or part.startswith(".") for part in parts)
+        if path.is_file() and not ignored and parts != (MANIFEST,):
+            yield path
+
+
+def _shortened(missing: set[str], package: Path) -> list[str]:
+    """Return missing files, with one name in place of all in a folder that is missing itself."""
+    return sorted({_topmost(PurePosixPath(name), package) for name in missing})
+
+
+def _topmost(name: PurePosixPath, package: Path) -> str:
+    """Return the first part of the way to `name` that is not there."""
+    for parent in reversed(name.parents):
+        if not (package / parent).is_dir():
+            return f"{parent}/"
+    return str(name)
