@@ -3,13 +3,16 @@ VENV ?= $(CURDIR)/.venv
 PYTHON ?= python3
 VENV_PYTHON = "$(VENV)/bin/python"
 SERVICE = <<cookiecutter.project_slug>>
+# What the library's tests ran of it.
+COVERAGE = $(CURDIR)/build/coverage
+MEASURE = $(VENV_PYTHON) -m coverage
 CHECKERS = github.com/helm-unittest/helm-unittest/cmd/helm-unittest \
   github.com/rhysd/actionlint/cmd/actionlint \
   github.com/yannh/kubeconform/cmd/kubeconform \
   sigs.k8s.io/controller-tools/cmd/controller-gen
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test chart test-runtime image e2e faults bench lint types hooks lock manifest kit-build mutate mutate-chart
+.PHONY: help setup tools demo test test-kit chart test-runtime coverage image e2e faults bench lint types hooks lock manifest kit-build mutate mutate-chart
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -39,17 +42,27 @@ tools: setup ## Install the checkers of pipelines and charts that the tests call
 demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it real requests
 	@$(VENV_PYTHON) -m tools.demo
 
-test: setup ## Every test of the template, with each combination's own checks
-	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not runtime and not image" --ignore tests/chart
+test: setup ## Every test of template and library, with each combination's own checks
+	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not image" --ignore tests/chart
+
+test-kit: setup ## The library's unit, API and database tests alone (ARGS="tests/unit/db -k name")
+	@rm -rf build/coverage/kit && mkdir -p build/coverage/kit
+	@cd kit && COVERAGE_FILE="$(COVERAGE)/kit/data" $(MEASURE) run -m pytest $(ARGS)
 
 chart: setup ## The chart: its suites, its sums, its schemas and policies, its fit with the service
 	@$(VENV_PYTHON) -m pytest --verbose --durations=10 -m "not e2e" tests/chart
 
-test-runtime: setup ## The runtime tests of a scaffolded service: real processes and signals
-	@$(VENV_PYTHON) -m pytest --verbose -m runtime
+test-runtime: setup ## The library's tests with real processes and signals, on a scaffolded service
+	@rm -rf build/coverage/runtime && mkdir -p build/coverage/runtime
+	@COVERAGE_FILE="$(COVERAGE)/runtime/data" $(VENV_PYTHON) -m tools.on_service runtime
+
+coverage: setup ## What of the library the last `make test-kit test-runtime` ran: at least 95 %
+	@cd kit && COVERAGE_FILE="$(COVERAGE)/data" $(MEASURE) combine --quiet --keep \
+	  "$(COVERAGE)/kit" "$(COVERAGE)/runtime"
+	@cd kit && COVERAGE_FILE="$(COVERAGE)/data" $(MEASURE) report
 
 image: setup ## Build the image of scaffolded services and run it (needs docker or podman)
-	@$(VENV_PYTHON) -m pytest --verbose -m image
+	@$(VENV_PYTHON) -m pytest --verbose -m image tests/test_image.py
 
 e2e: setup ## Scaffold a service and install, upgrade, scale and break it on the cluster of KUBECONFIG
 	@$(VENV_PYTHON) -m pytest --verbose -m e2e tests/chart
@@ -70,6 +83,7 @@ lint: setup ## Style and format of everything, and the service's borders between
 types: setup ## Types of everything, strictly
 	@echo "Checking types, half a minute the first time"
 	@$(VENV_PYTHON) -m mypy
+	@$(VENV_PYTHON) -m mypy --config-file kit/pyproject.toml kit/src kit/tests
 	@cd "$(SERVICE)" && $(VENV_PYTHON) -m mypy
 
 hooks: setup ## Have git check what is committed, before it is
@@ -86,8 +100,8 @@ kit-build: setup ## Build the library's wheel and source distribution into kit/d
 	@$(VENV_PYTHON) -m uv build --no-build-isolation --python $(VENV_PYTHON) --quiet --out-dir kit/dist kit
 	@$(VENV_PYTHON) -m twine check --strict kit/dist/*.whl kit/dist/*.tar.gz
 
-mutate: setup ## Break the service on purpose and see its tests notice (WORDS="rollback drain" for some)
-	@$(VENV_PYTHON) tools/mutate.py $(WORDS)
+mutate: setup ## Break library and service on purpose and see their tests notice (WORDS="drain" for some)
+	@$(VENV_PYTHON) tools/mutate.py $(WORDS) $(QUARTER:%=--quarter=%)
 
 mutate-chart: setup ## Break the chart by rule and see its tests notice (WORDS="pdb swapped" for some)
-	@$(VENV_PYTHON) tools/mutate_chart.py $(WORDS)
+	@$(VENV_PYTHON) tools/mutate_chart.py $(WORDS) $(QUARTER:%=--quarter=%)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import on_service
 from tools.scaffolding import scaffold
 
 TEMPLATE = Path(__file__).resolve().parents[1]
@@ -73,6 +74,12 @@ def make(
     output = run("make", f"VENV={venv}", *targets, cwd=cwd, minutes=minutes, env=env)
     ran.update(targets)
     return output
+
+
+def library(*arguments: str, service: Path, minutes: float = 5) -> str:
+    """Run tests of the library, which lie in kit/, on `service`."""
+    env = environment(SLIPWAY_SERVICE=str(service))
+    return run(*on_service.command(*arguments), cwd=TEMPLATE / "kit", minutes=minutes, env=env)
 
 
 def bake(source: Path | str, folder: Path, **answers: str) -> Path:

@@ -1,4 +1,4 @@
-"""Each combination passes the checks that it brings along."""
+"""The library passes its tests once; each combination passes the checks that it brings along."""
 
 import os
 import re
@@ -31,9 +31,9 @@ class Ground:
 
 
 def github_with_the_shop(ground: Ground) -> None:
-    """Look at it alone: its tests run below, all of them and measured."""
+    """Check it where it lies."""
     service = ground.used["shop", "github"]
-    baking.make("setup", "lint", "types", cwd=service, env=ground.environment, minutes=9)
+    baking.make("setup", *CHECKS, cwd=service, env=ground.environment, minutes=9)
 
 
 def github_without_example(ground: Ground) -> None:
@@ -65,15 +65,21 @@ def gitlab_without_example_as_a_user_who_is_not_root(ground: Ground) -> None:
 
 def the_unrendered_tree(ground: Ground) -> None:
     """Check what is the template's own source."""
-    baking.make("lint", "types", cwd=baking.TEMPLATE, env=ground.environment)
+    baking.make("lint", "types", cwd=baking.TEMPLATE, env=ground.environment, minutes=9)
     service = baking.TEMPLATE / baking.SERVICE
     baking.make("test", cwd=service, env=ground.environment, minutes=9)
+
+
+def the_library(ground: Ground) -> None:
+    """Run its tests against the unrendered tree."""
+    baking.make("test-kit", cwd=baking.TEMPLATE, env=ground.environment, minutes=9)
 
 
 COMBINATIONS: dict[str, Callable[[Ground], None]] = {
     # The longest first.
     each.__name__: each
     for each in (
+        the_library,
         gitlab_with_the_shop_which_sets_itself_up_on_python_313,
         the_unrendered_tree,
         gitlab_without_example_as_a_user_who_is_not_root,
@@ -111,14 +117,6 @@ def test_a_combination_passes_its_checks(
     combination: str, checking: dict[str, Future[None]]
 ) -> None:
     checking[combination].result()
-
-
-@pytest.mark.runtime
-@pytest.mark.timeout(1560)
-def test_the_default_service_passes_every_test_and_reaches_its_coverage(
-    used: dict[tuple[str, str], Path],
-) -> None:
-    baking.make("coverage", cwd=used["shop", "github"], minutes=25)
 
 
 def delete_example(service: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from tests import baking
 
 REGISTRY = "localhost:5000/template-tests"
+# What the image is made of.
+COPIED = ["alembic.ini", "app", "gunicorn.conf.py", "migrations", "requirements.txt", "slipway_kit"]
 BUILT = re.compile(r"^Built (?P<name>\S+) with (?P<engine>\w+): [\d.]+ MB$", re.MULTILINE)
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
@@ -40,7 +42,7 @@ def test_the_image_of_a_service_with_a_strange_name_keeps_the_contract(
     assert built, output
     assert built["name"] == f"{REGISTRY}/strange:0.1.0"
     # It compares the labels with these names.
-    baking.make("test-image", cwd=service, minutes=9)
+    baking.library("tests/image", service=service, minutes=9)
 
 
 def close(path: Path) -> None:
@@ -53,9 +55,7 @@ def test_a_service_without_the_example_from_a_closed_folder_migrates_and_runs_in
     source: Path, tmp_path: Path
 ) -> None:
     service = baking.bake(source, tmp_path, project_slug="bare", registry=REGISTRY, example="none")
-    for name in ("alembic.ini", "app", "gunicorn.conf.py", "migrations", "requirements.txt"):
+    for name in COPIED:
         close(service / name)
     baking.make("image", cwd=service, minutes=9)
-    baking.run(
-        baking.VENV / "bin/python", "-m", "pytest", "-q", "tests/image/test_image.py", cwd=service
-    )
+    baking.library("tests/image/test_image.py", service=service)

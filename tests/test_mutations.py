@@ -1,11 +1,11 @@
-"""The table of mutations fits the service as it is."""
+"""The table of mutations fits the library and the service as they are."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-from tools.mutate import SERVICE, Mutation, load
+from tools.mutate import QUARTERS, TEMPLATE, Mutation, load, located, quarter_of
 
 MUTATIONS = load()
 
@@ -16,9 +16,9 @@ def test_there_are_ten_at_least_and_each_has_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mutation_changes_one_place_and_leaves_python(mutation: Mutation, tmp_path: Path) -> None:
-    file = tmp_path / mutation.file
+    file = tmp_path.joinpath(*located(mutation.file))
     file.parent.mkdir(parents=True)
-    before = (SERVICE / mutation.file).read_text(encoding="utf-8")
+    before = TEMPLATE.joinpath(*located(mutation.file)).read_text(encoding="utf-8")
     file.write_text(before, encoding="utf-8")
     mutation.apply(tmp_path)
     after = file.read_text(encoding="utf-8")
@@ -26,4 +26,12 @@ def test_a_mutation_changes_one_place_and_leaves_python(mutation: Mutation, tmp_
     ast.parse(after)
     for test in mutation.tests:
         path, _, name = test.partition("::")
-        assert f"def {name}" in (SERVICE / path).read_text(encoding="utf-8")
+        assert f"def {name}" in TEMPLATE.joinpath(*located(path)).read_text(encoding="utf-8")
+
+
+def test_four_commits_in_a_row_try_the_whole_table() -> None:
+    quarters = [quarter_of(MUTATIONS, commits) for commits in range(101, 101 + QUARTERS)]
+    assert max(map(len, quarters)) - min(map(len, quarters)) <= 1
+    assert sorted(one.name for some in quarters for one in some) == sorted(
+        one.name for one in MUTATIONS
+    )

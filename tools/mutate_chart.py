@@ -1,11 +1,12 @@
 """Break the chart's templates by rule, one place at a time, and see the chart's tests turn red.
 
-python tools/mutate_chart.py [--each N] [--quick] [words of a file or a rule ...]
+python tools/mutate_chart.py [--each N] [--quarter N] [--quick] [words of a file or a rule ...]
 
 A mutation is killed by the first check that fails; the suites of helm-unittest come first, for they
 take the least time. Where they pass, the releases of the corpus are rendered: a mutation that
 changes none of them is equivalent. What is left runs through the tests in tests/chart. What these
 let pass as well has survived, and must be listed in mutations-chart.toml with the reason why.
+With `--quarter N` every fourth is tried, as in tools/mutate.py, and all that is listed.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tools.chart_bench import CHART, Bench, Usual  # noqa: E402 (found from anyw
 from tools.chart_mutations import chosen, mutations  # noqa: E402
 from tools.chart_report import Verdict, write  # noqa: E402
 from tools.chart_source import Mutation  # noqa: E402
+from tools.mutate import quarter_of  # noqa: E402
 
 REASONS = TEMPLATE / "tools/mutations-chart.toml"
 REPORT = TEMPLATE / "build/reports/mutations-chart"
@@ -50,12 +52,12 @@ def listed() -> dict[Survivor, str]:
     }
 
 
-def choose(words: Sequence[str], each: int) -> list[Mutation]:
+def choose(words: Sequence[str], each: int, quarter: int | None = None) -> list[Mutation]:
     """Return the mutations to try: those that words name, or some of each file and the listed."""
     every = list(mutations(TEMPLATE / CHART))
     if words:
         return [one for one in every if any(word in f"{one.file} {one.rule}" for word in words)]
-    some = chosen(every, each)
+    some = quarter_of(chosen(every, each), quarter)
     return some + [one for one in every if identity(one) in listed() and one not in some]
 
 
@@ -131,10 +133,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("words", nargs="*", help="try all whose file or rule has one of these")
     parser.add_argument("--each", type=int, default=EACH, help="how many of each file to try")
+    parser.add_argument("--quarter", type=int, help="try every fourth, from this modulo four on")
     parser.add_argument("--quick", action="store_true", help="leave out the tests in tests/chart")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    every, todo = list(mutations(TEMPLATE / CHART)), choose(options.words, options.each)
+    every = list(mutations(TEMPLATE / CHART))
+    todo = choose(options.words, options.each, options.quarter)
     with tempfile.TemporaryDirectory(prefix="mutate-chart-") as folder:
         verdicts = run(todo, Path(folder), quick=options.quick)
     reasons = listed()

@@ -12,7 +12,7 @@ from tests.chart.charts import SERVICE, Values
 # Reads an environment a line and prints what Settings says of each.
 _LOAD = """
 import json, os, sys
-from slipway_kit.config.group import SettingsError
+from slipway_kit.errors import SettingsError
 from app.settings import Settings
 
 for line in sys.stdin:

@@ -192,6 +192,15 @@ def test_some_of_each_template_are_chosen_always_the_same(every: list[Mutation])
     assert {one.rule for one in some} == {one.rule for one in every}
 
 
+def test_four_quarters_try_what_is_chosen_and_each_tries_some_of_every_template(
+    every: list[Mutation],
+) -> None:
+    some = chosen(every, mutate_chart.EACH)
+    quarters = [mutate_chart.choose([], mutate_chart.EACH, quarter) for quarter in range(4)]
+    assert {one for quarter in quarters for one in quarter} == set(some)
+    assert all({one.file for one in quarter} == {one.file for one in some} for quarter in quarters)
+
+
 def test_a_bench_tells_what_is_killed_equivalent_and_survives(tmp_path: Path) -> None:
     charts.tool("helm-unittest")
     bench, usual = Bench(tmp_path / "broken"), Usual(Bench(tmp_path / "whole"))

@@ -15,7 +15,7 @@ from tests.chart import charts, service
 from tests.chart.charts import ENVIRONMENTS, EVERYTHING, NAME, SERVICE, Rendered
 
 OWN = SERVICE / "chart"
-GOLDEN = SERVICE / "tests/unit/metrics.txt"
+GOLDEN = baking.TEMPLATE / "kit/tests/unit/service/metrics.txt"
 
 
 @pytest.fixture(scope="module")

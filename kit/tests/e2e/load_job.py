@@ -11,16 +11,18 @@ from typing import Any
 from kit.tests.e2e.cluster import CommandFailed, Namespace, Object, wait_until
 from kit.tests.e2e.pods import strict
 from kit.tests.e2e.release import Release
+from kit.tests.support.paths import SERVICE
 from slipway_kit.capacity.sums import ShutdownPlan
 from slipway_kit.config.server import ServerSettings
 
 HERE = Path(__file__).parent
 # In the pod, modules find each other by the names that they have here.
-FOLDER = "/load/tests/e2e"
+FOLDER = "/load/kit/tests/e2e"
 MODULES = sorted(
     path.relative_to(HERE) for part in ("load", "shop") for path in HERE.glob(f"{part}/*.py")
 )
-TRAFFIC = "shop.traffic:Shop" if (HERE / "shop").exists() else "load.traffic:Health"
+HAS_SHOP = (SERVICE / "app/features/shop").exists()
+TRAFFIC = "shop.traffic:Shop" if HAS_SHOP else "load.traffic:Health"
 START_SECONDS = 60.0
 END_SECONDS = 90.0
 CONNECTIONS, SOCKETS, IDLE = 40, 8, 120

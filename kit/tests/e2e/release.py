@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from app import about
 from kit.tests.e2e.cluster import CommandFailed, Namespace, Object, run
 from kit.tests.e2e.connections import Ledger
+from kit.tests.support.paths import SERVICE
 from slipway_kit.dev import programs, up
 from slipway_kit.testing.values import merged
 
-CHART = Path(__file__).parents[2] / "chart"
+CHART = SERVICE / "chart"
 # Of the tests' PostgreSQL, for more pods than its 100 have room for.
 MAX_CONNECTIONS = 200
 POSTGRES_IMAGE = os.environ.get("E2E_POSTGRES_IMAGE", "postgres:17")

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "build/reports"
+from kit.tests.support.paths import REPOSITORY
+
+FOLDER = REPOSITORY / "build/reports"
 IN_CI = os.environ.get("CI") == "true"
 # Of a long list the page shows the first; the other form has them all.
 SHOWN = 10

@@ -21,7 +21,7 @@ from kit.tests.e2e.load_job import TRAFFIC, Load
 from kit.tests.runtime.harness import SCENARIOS, Service, environment
 from kit.tests.support import ports
 from kit.tests.support.collector import Collector
-from kit.tests.support.paths import SERVICE
+from kit.tests.support.paths import REPOSITORY, SERVICE
 from slipway_kit.dev.postgres_server import Server
 
 RATE = 100.0
@@ -231,7 +231,13 @@ def under_load(port: int, *, rate: float = RATE) -> Iterator[Load]:
         # What a service with the settings above takes to drain.
         *("--drain-seconds", "2"),
     ]
-    with subprocess.Popen(command, cwd=SERVICE, stdout=subprocess.PIPE, text=True) as client:
+    with subprocess.Popen(
+        command,
+        cwd=SERVICE,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as client:
         assert client.stdout is not None
         assert json.loads(client.stdout.readline())["event"] == "started"
         try:

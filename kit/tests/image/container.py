@@ -14,7 +14,7 @@ import psutil
 
 from app import about
 from kit.tests.runtime.harness import SERVE, Service
-from kit.tests.support.paths import SERVICE
+from kit.tests.support.paths import REPOSITORY
 from slipway_kit.dev import image
 
 NAME = os.environ.get("IMAGE") or image.default_name(about.IMAGE, about.VERSION)
@@ -74,7 +74,7 @@ def run_arguments(
     engine: str, settings: dict[str, str], *, user: str = USER, memory: tuple[str, ...] = (MEMORY,)
 ) -> list[str]:
     """Return what a strict pod asks of its runtime; `memory` holds the only places to write to."""
-    tests = f"type=bind,source={SERVICE / 'tests'},target=/app/tests,readonly"
+    tests = f"type=bind,source={REPOSITORY / 'kit/tests'},target=/app/kit/tests,readonly"
     return [
         *("--network", "host", "--user", user, "--read-only", "--cap-drop", "ALL"),
         *("--security-opt", "no-new-privileges", "--security-opt", "label=disable"),

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from slipway_kit.db import migrations
-from slipway_kit.db.sessions import DatabaseSettings
+from slipway_kit.db.settings import DatabaseSettings
 
 migrations.FOLDER = Path(sys.argv[2])
 migrations.upgrade(DatabaseSettings(url=sys.argv[1]))
