@@ -90,7 +90,7 @@ hooks: setup ## Have git check what is committed, before it is
 	@"$(VENV)/bin/pre-commit" install
 
 lock: setup ## Pin the dependencies of service and template (ARGS=--upgrade for newer ones)
-	@$(VENV_PYTHON) tools/lock.py $(ARGS)
+	@$(VENV_PYTHON) -m tools.lock $(ARGS)
 
 manifest: ## Write the sums of the library's files, after any change of one
 	@"$(PYTHON)" tools/manifest.py

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from tests import baking
-from tools import manifest
+from tools import lock, manifest
 
 KIT = baking.TEMPLATE / "kit"
+SERVICE = baking.TEMPLATE / baking.SERVICE
 PACKAGE = manifest.PACKAGE
 # Private parts of these are used: another release may change them without telling.
 PRIVATE_PARTS_OF = {
@@ -125,6 +126,12 @@ def test_every_dependency_has_a_lower_bound_and_an_upper_one_where_private_parts
     for name, requirement in bounded.items():
         assert ">=" in requirement
         assert ("<" in requirement) == (name in PRIVATE_PARTS_OF), requirement
+
+
+def test_the_service_s_groups_hold_what_the_library_declares() -> None:
+    groups = project(SERVICE)["dependency-groups"]
+    for name, wanted in lock.groups().items():
+        assert groups[name] == wanted, "run `make lock`"
 
 
 @pytest.fixture(scope="module")

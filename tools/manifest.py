@@ -12,5 +12,10 @@ def text() -> str:
     return str(verify["render"](verify["sums"](PACKAGE)))
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write MANIFEST."""
     (PACKAGE / "MANIFEST").write_text(text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

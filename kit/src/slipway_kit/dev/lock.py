@@ -1,5 +1,6 @@
 """Pin the dependencies of pyproject.toml, with hashes and without naming any index.
 
+What is installed is what the service names and what the library needs: its group `kit`.
 `make lock` writes requirements.txt and requirements-dev.txt for every Python from 3.11 up.
 Pins that still fit stay; `make lock ARGS=--upgrade` takes newer ones.
 The first line holds a hash of what was asked for, so that a test can tell without network when
@@ -15,13 +16,10 @@ from pathlib import Path
 
 SERVICE = Path.cwd()
 FILES = {
-    "requirements.txt": ["pyproject.toml"],
+    "requirements.txt": ["pyproject.toml", "--group", "kit"],
     "requirements-dev.txt": [
-        "pyproject.toml",
-        "--group",
-        "dev",
-        "--constraint",
-        "requirements.txt",
+        *("pyproject.toml", "--group", "kit", "--group", "dev"),
+        *("--constraint", "requirements.txt"),
     ],
 }
 
