@@ -41,7 +41,8 @@ async def execute(url: str, statements: str) -> None:
 
 @pytest.fixture
 def notes_settings(notes_url: str) -> DatabaseSettings:
-    return DatabaseSettings(url=SecretStr(notes_url), pool_size=2, pool_timeout_seconds=0.2)
+    """Settings that let a busy machine take its time to connect."""
+    return DatabaseSettings(url=SecretStr(notes_url), pool_size=2, pool_timeout_seconds=30)
 
 
 @pytest.fixture
@@ -63,6 +64,15 @@ async def service(notes_settings: DatabaseSettings) -> AsyncIterator[FastAPI]:
 def database(service: FastAPI) -> Database:
     database: Database = service.state.resources.database
     return database
+
+
+@pytest.fixture
+def full_pool_is_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a connection that another holds for a moment only; to make one takes what it takes.
+
+    `pool_timeout_seconds` bounds both.
+    """
+    monkeypatch.setattr(database.engine.pool, "_timeout", 0.02)
 
 
 @pytest.fixture

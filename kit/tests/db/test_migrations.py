@@ -28,7 +28,7 @@ from slipway_kit.db.settings import DatabaseSettings
 
 @pytest.fixture
 def settings(empty_url: str) -> DatabaseSettings:
-    return DatabaseSettings(url=SecretStr(empty_url))
+    return DatabaseSettings(url=SecretStr(empty_url), pool_timeout_seconds=30)
 
 
 @pytest.fixture

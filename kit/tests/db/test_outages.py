@@ -1,17 +1,19 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
-from kit.tests.support.notes import ask_before_and_after
 from kit.tests.support.proxy import Proxy
 from slipway_kit.db.connection import check_once
 from slipway_kit.db.engine import open_database
@@ -38,8 +40,8 @@ def proxy(notes_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def notes_settings(proxy: Proxy) -> DatabaseSettings:
-    """The database behind the proxy."""
-    return DatabaseSettings(url=SecretStr(proxy.url), pool_size=2, pool_timeout_seconds=1)
+    """The database behind the proxy, with time for a busy machine to connect."""
+    return DatabaseSettings(url=SecretStr(proxy.url), pool_size=2, pool_timeout_seconds=30)
 
 
 async def test_a_database_that_refuses_connections_is_a_problem(
@@ -64,23 +66,45 @@ async def test_a_connection_reset_while_it_is_idle_is_replaced_unseen(
 
 @pytest.mark.usefixtures("idle_for_long")
 async def test_a_connection_that_does_not_answer_its_ping_is_a_problem_and_no_bug(
-    proxy: Proxy,
+    proxy: Proxy, notes_settings: DatabaseSettings
 ) -> None:
-    settings = DatabaseSettings(
-        url=SecretStr(proxy.url), pool_size=1, pool_timeout_seconds=0.4, statement_timeout_ms=50
-    )
-
     async def ask(database: Database) -> object:
         return await database.rows(text("SELECT 1 AS one"))
 
-    async with open_database(settings) as database:
+    async with open_database(notes_settings) as database:
         assert await ask(database) == [{"one": 1}]
-        proxy.swallow = True
-        with pytest.raises(DatabaseUnavailable):
+        async with database.engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+        with silent(proxy, driver), pytest.raises(DatabaseUnavailable):
             await ask(database)
-        proxy.swallow = False
         assert await ask(database) == [{"one": 1}]
         assert database.connections_in_use == 0
+
+
+async def ask_before_and_after_silence(
+    opened: AbstractAsyncContextManager[AsyncSession], proxy: Proxy
+) -> None:
+    async with opened as session:
+        await session.execute(text("SELECT 1"))
+        raw = await (await session.connection()).get_raw_connection()
+        with silent(proxy, raw.driver_connection):
+            await session.execute(text("SELECT 1"))
+
+
+@contextmanager
+def silent(proxy: Proxy, connection: Any) -> Iterator[None]:
+    """Let nothing through; who waits for the server on this connection, or makes one, soon ends.
+
+    Before, both have all the time that they need.
+    """
+    proxy.swallow = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slipway_kit.db.settings.CONNECT_SHARE", 0.002)
+        patch.setattr(connection, "_config", connection._config._replace(command_timeout=0.05))
+        try:
+            yield
+        finally:
+            proxy.swallow = False
 
 
 async def test_a_connection_reset_in_the_middle_of_a_query_is_a_problem(
@@ -114,19 +138,12 @@ async def test_a_connection_lost_at_any_moment_is_a_problem_and_never_a_bug(
 
 
 async def test_a_network_that_swallows_everything_is_a_problem_in_time(
-    proxy: Proxy, notes_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, notes_settings: DatabaseSettings
 ) -> None:
-    monkeypatch.setattr("slipway_kit.db.settings.NETWORK_GRACE_SECONDS", 0.1)
-    settings = notes_settings.model_copy(update={"statement_timeout_ms": 100})
-
-    async def swallow() -> None:
-        proxy.swallow = True
-
-    async with open_database(settings) as database:
+    async with open_database(notes_settings) as database:
         for way in (database.transaction, database.reading):
             with pytest.raises(DatabaseUnavailable):
-                await ask_before_and_after(way(), swallow)
-            proxy.swallow = False
+                await ask_before_and_after_silence(way(), proxy)
         assert database.connections_in_use == 0
         async with database.transaction() as session:
             assert await session.scalar(text("SELECT 1")) == 1
@@ -152,7 +169,7 @@ async def test_readiness_answers_in_time_wherever_the_network_falls_silent(
     proxy.budget, proxy.falls_silent = budget, True
     needed = Versions(frozenset({"1"}), frozenset({"1"}))
     readiness = Readiness(partial(applied_versions, notes_settings), needed, requires_database=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         obstacle = await readiness.obstacle()
     assert obstacle in {
         "The database does not answer.",
@@ -180,7 +197,8 @@ async def test_the_check_before_the_start_is_one_sentence_without_the_password()
 async def test_the_check_before_the_start_passes_and_leaves_no_connection(
     notes_url: str, database: Database
 ) -> None:
-    await check_once(DatabaseSettings(url=SecretStr(f"{notes_url}&application_name=check")))
+    url = SecretStr(f"{notes_url}&application_name=check")
+    await check_once(DatabaseSettings(url=url, pool_timeout_seconds=30))
     left = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'check'")
     async with database.reading() as session:
         # The server notices the end a moment later.
@@ -191,7 +209,7 @@ async def test_the_check_before_the_start_passes_and_leaves_no_connection(
 async def test_a_wrong_name_is_named_to_the_operator(postgres_url: str) -> None:
     wrong = postgres_url.replace("/postgres?", "/nowhere?")
     with pytest.raises(DatabaseUnavailable, match='"nowhere" does not exist'):
-        await check_once(DatabaseSettings(url=SecretStr(wrong)))
+        await check_once(DatabaseSettings(url=SecretStr(wrong), pool_timeout_seconds=30))
 
 
 async def test_a_password_file_that_vanished_is_named_to_the_operator(tmp_path: Path) -> None:

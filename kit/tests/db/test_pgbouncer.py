@@ -94,7 +94,7 @@ async def test_many_clients_share_few_server_connections(bouncer_url: str) -> No
 
 
 async def test_readiness_asks_through_it(bouncer_url: str) -> None:
-    settings = DatabaseSettings(url=SecretStr(bouncer_url), pgbouncer=True)
+    settings = DatabaseSettings(url=SecretStr(bouncer_url), pgbouncer=True, pool_timeout_seconds=20)
     assert await applied_versions(settings) == frozenset()
 
 

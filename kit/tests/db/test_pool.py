@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 async def pool(notes_url: str) -> AsyncIterator[Database]:
     """A pool of one connection that may grow by one, without anybody who samples it."""
     settings = DatabaseSettings(
-        url=SecretStr(notes_url), pool_size=1, max_overflow=1, pool_timeout_seconds=0.2
+        url=SecretStr(notes_url), pool_size=1, max_overflow=1, pool_timeout_seconds=30
     )
     async with open_database(settings) as database:
         yield database
@@ -151,7 +151,10 @@ async def test_a_connection_that_was_closed_a_moment_ago_is_replaced_unseen(
     assert sampled(pool) == (1, 0, 0, 0)
 
 
-async def test_a_wait_that_is_given_up_is_counted(pool: Database) -> None:
+async def test_a_wait_that_is_given_up_is_counted(
+    pool: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool.engine.pool, "_timeout", 0.02)
     timeouts = metric("timeouts_total")
     async with AsyncExitStack() as held:
         for _ in range(2):

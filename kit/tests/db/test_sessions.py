@@ -167,7 +167,7 @@ async def test_who_leaves_while_rows_are_read_holds_no_connection(database: Data
 async def test_rows_that_take_too_long_are_a_problem_and_the_connection_goes_on(
     notes_settings: DatabaseSettings,
 ) -> None:
-    settings = notes_settings.model_copy(update={"statement_timeout_ms": 50})
+    settings = notes_settings.model_copy(update={"statement_timeout_ms": 1000})
     async with open_database(settings) as database:
         with pytest.raises(StatementTimeout):
             await database.rows(text("SELECT pg_sleep(30)"))
@@ -175,6 +175,7 @@ async def test_rows_that_take_too_long_are_a_problem_and_the_connection_goes_on(
         assert await database.rows(text("SELECT 1 AS one")) == [{"one": 1}]
 
 
+@pytest.mark.usefixtures("full_pool_is_given_up")
 async def test_a_full_pool_is_a_problem_that_says_when_to_come_back(
     api: httpx2.AsyncClient, database: Database
 ) -> None:
@@ -191,7 +192,7 @@ async def test_a_statement_over_its_time_is_a_problem_and_the_connection_goes_on
 ) -> None:
     async with database.engine.connect() as one, database.engine.connect() as two:
         for connection in (one, two):
-            await connection.execute(text("SET statement_timeout = 50"))
+            await connection.execute(text("SET statement_timeout = 1000"))
             await connection.commit()
     assert (await api.get("/notes/sleep/30")).status_code == 504
     assert database.connections_in_use == 0

@@ -33,8 +33,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 async def database(
     database_settings: DatabaseSettings, spans: InMemorySpanExporter
 ) -> AsyncIterator[Database]:
-    settings = database_settings.model_copy(update={"statement_timeout_ms": 100})
-    async with open_database(settings) as opened:
+    async with open_database(database_settings) as opened:
         yield opened
 
 
@@ -99,10 +98,12 @@ async def test_an_error_is_named_and_its_message_which_may_quote_a_value_is_not(
 
 
 async def test_a_statement_whose_error_is_translated_ends_its_span_too(
-    database: Database, spans: InMemorySpanExporter
+    database_settings: DatabaseSettings, spans: InMemorySpanExporter
 ) -> None:
-    with pytest.raises(StatementTimeout):
-        await ask(database, "SELECT pg_sleep(1)")
+    settings = database_settings.model_copy(update={"statement_timeout_ms": 1000})
+    async with open_database(settings) as database:
+        with pytest.raises(StatementTimeout):
+            await ask(database, "SELECT pg_sleep(30)")
     span = only(spans)
     assert span.attributes is not None
     assert span.attributes["error.type"] == "57014"
@@ -117,11 +118,11 @@ async def test_a_statement_that_is_cancelled_ends_its_span_too(
         async with database.reading() as session:
             await session.connection()
             begun.set()
-            await session.execute(text("SELECT pg_sleep(5)"))
+            await session.execute(text("SELECT pg_sleep(30)"))
 
     task = asyncio.create_task(wait())
+    # It goes on from there without a pause until it waits for the server.
     await begun.wait()
-    await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

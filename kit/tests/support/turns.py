@@ -1,16 +1,16 @@
 """Turns of the event loop: a test waits for what happens, never for time."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 
-async def until(true: Callable[[], object], *, within: int = 500_000) -> None:
-    """Give the loop turns until something is so; so many in vain, some seconds, are an error."""
-    for _ in range(within):
-        if true():
-            return
+async def until(true: Callable[[], object], *, seconds: float = 30) -> None:
+    """Give the loop turns until something is so; so many seconds in vain are an error."""
+    give_up = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up, f"it did not come true within {seconds} s"
         await asyncio.sleep(0)
-    raise AssertionError("it never came true")
 
 
 async def turns(count: int = 20) -> None:

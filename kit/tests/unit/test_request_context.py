@@ -19,15 +19,20 @@ class Request:
     queue_limit: Limit | None = None
 
 
+@pytest.fixture(autouse=True)
+async def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 100.0)
+
+
 def left(seconds: float) -> float:
     return request_context.due_within(seconds) - asyncio.get_running_loop().time()
 
 
 async def test_what_it_waits_for_gets_what_is_left() -> None:
-    assert left(5) == pytest.approx(5, abs=0.5)
+    assert left(5) == 5
     request_context.begin(Request(asyncio.get_running_loop().time() + 2))
-    assert left(5) == pytest.approx(2, abs=0.5)
-    assert left(1) == pytest.approx(1, abs=0.5)
+    assert left(5) == 2
+    assert left(1) == 1
 
 
 async def test_tasks_of_the_request_share_it_and_those_that_outlive_it_do_not() -> None:
@@ -38,15 +43,15 @@ async def test_tasks_of_the_request_share_it_and_those_that_outlive_it_do_not() 
 
     own = await asyncio.create_task(ask())
     other = await asyncio.create_task(ask(), context=request_context.outliving())
-    assert own == pytest.approx(2, abs=0.5)
-    assert other == pytest.approx(9, abs=0.5)
+    assert own == 2
+    assert other == 9
 
 
 async def test_it_ends_with_the_answer() -> None:
     request = Request(asyncio.get_running_loop().time() + 2)
     request_context.begin(request)
     request.due = None
-    assert left(9) == pytest.approx(9, abs=0.5)
+    assert left(9) == 9
 
 
 @pytest.mark.parametrize(

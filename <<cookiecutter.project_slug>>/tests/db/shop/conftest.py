@@ -10,6 +10,6 @@ from slipway_kit.db.settings import DatabaseSettings
 @pytest.fixture
 async def database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
     """A pool of two connections on the migrated database."""
-    update = {"pool_size": 2, "pool_timeout_seconds": 0.1}
-    async with open_database(database_settings.model_copy(update=update)) as database:
+    settings = database_settings.model_copy(update={"pool_size": 2})
+    async with open_database(settings) as database:
         yield database

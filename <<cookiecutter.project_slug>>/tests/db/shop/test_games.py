@@ -81,7 +81,10 @@ async def test_a_game_is_in_stock_unless_another_writer_says_so(database: Databa
         assert (await queries.get(session, 1)).in_stock is True
 
 
-async def test_a_scan_at_a_full_pool_is_an_error_of_the_till(database: Database) -> None:
+async def test_a_scan_at_a_full_pool_is_an_error_of_the_till(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database.engine.pool, "_timeout", 0.02)
     batcher = stock.batcher(database)
     async with batcher.running(), database.engine.connect(), database.engine.connect():
         answer = await till.look_up(batcher, '{"id": 1}')

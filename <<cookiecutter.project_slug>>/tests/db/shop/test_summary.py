@@ -89,10 +89,16 @@ async def test_a_stale_summary_is_given_at_once_and_counted_anew_by_one_task(
 
 
 async def test_a_count_that_fails_leaves_the_old_summary_and_the_next_reader_tries_again(
-    summaries: Summaries, database: Database, tasks: Tasks, clock: Clock
+    summaries: Summaries,
+    database: Database,
+    tasks: Tasks,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old = await summaries.get()
     clock.forward(11)
+    # To wait for a connection that another holds; to make one may take as long as it takes.
+    monkeypatch.setattr(database.engine.pool, "_timeout", 0.02)
     with capture_logs() as events:
         # The pool has two connections.
         async with database.engine.connect(), database.engine.connect():

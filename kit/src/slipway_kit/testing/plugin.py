@@ -88,7 +88,8 @@ def empty_url(create_database: Callable[[str], str]) -> str:
 @pytest.fixture
 def database_settings(migrated_url: str) -> Iterator[DatabaseSettings]:
     """The migrated database; it is empty again afterwards."""
-    yield DatabaseSettings(url=SecretStr(migrated_url))
+    # A busy machine may take longer to connect than a request would wait.
+    yield DatabaseSettings(url=SecretStr(migrated_url), pool_timeout_seconds=30)
     asyncio.run(_empty_tables(migrated_url))
 
 

@@ -46,7 +46,9 @@ async def upstream() -> AsyncIterator[Upstream]:
 async def opened(**settings: Any) -> AsyncIterator[HttpClient]:
     """Open a client and see that it leaves no task, and no connection that counts as used."""
     before = other_tasks()
-    async with open_http_client(HttpClientSettings(**settings)) as client:
+    # A busy machine may take its time, where a test does not say otherwise.
+    times = {f"{name}_timeout_seconds": 60 for name in ("total", "read", "connect", "pool")}
+    async with open_http_client(HttpClientSettings(**{**times, **settings})) as client:
         yield client
         client.sample()
         assert connections("active") == 0
@@ -86,7 +88,7 @@ async def test_sixty_calls_one_after_another_use_one_connection(upstream: Upstre
 
 async def test_sixty_calls_at_once_use_as_many_connections_as_allowed(upstream: Upstream) -> None:
     upstream.go_on.clear()
-    async with opened(max_connections=5, pool_timeout_seconds=30) as client:
+    async with opened(max_connections=5) as client:
         asked = [asyncio.create_task(client.get(f"{upstream.url}/ok")) for _ in range(60)]
         await until(lambda: len(upstream.requests) == 5)
         await turns()
@@ -102,9 +104,10 @@ async def test_sixty_calls_at_once_use_as_many_connections_as_allowed(upstream: 
 
 async def test_a_call_that_finds_no_free_connection_is_503(upstream: Upstream) -> None:
     upstream.go_on.clear()
-    async with opened(max_connections=1, pool_timeout_seconds=0.01) as client:
+    async with opened(max_connections=1) as client:
         first = asyncio.create_task(client.get(f"{upstream.url}/ok"))
         await until(lambda: len(upstream.requests) == 1)
+        client._settings = HttpClientSettings(max_connections=1, pool_timeout_seconds=0.01)
         with pytest.raises(Unavailable, match="All 1 connections to other services are in use"):
             await client.get(f"{upstream.url}/ok")
         upstream.go_on.set()
@@ -116,7 +119,7 @@ async def test_callers_cancelled_while_they_wait_take_no_connection_along(
     upstream: Upstream,
 ) -> None:
     upstream.go_on.clear()
-    async with opened(max_connections=2, pool_timeout_seconds=30) as client:
+    async with opened(max_connections=2) as client:
         for _ in range(10):
             asked = [asyncio.create_task(client.get(f"{upstream.url}/ok")) for _ in range(10)]
             await turns(5)
@@ -151,6 +154,7 @@ async def test_a_slow_upstream_is_504_and_is_not_asked_again(upstream: Upstream)
     async with opened(read_timeout_seconds=0.05) as client:
         with pytest.raises(UpstreamTimeout, match="took too long"):
             await client.get(f"{upstream.url}/silent")
+        await until(lambda: upstream.open == 0)
     assert upstream.requests == ["GET /silent"]
 
 
@@ -163,23 +167,25 @@ async def test_the_total_deadline_ends_a_call_whatever_it_waits_for(upstream: Up
 
 
 async def test_a_call_gets_what_is_left_of_its_request_and_says_so(upstream: Upstream) -> None:
-    async with opened(total_timeout_seconds=7) as client:
+    async with opened(total_timeout_seconds=60) as client:
+        now = asyncio.get_running_loop().time
         await client.get(f"{upstream.url}/ok")
-        request_context.begin(Request(asyncio.get_running_loop().time() + 0.3))
+        request_context.begin(Request(now() + 40))
         await client.get(f"{upstream.url}/ok")
         await client.get(f"{upstream.url}/ok", headers={"Request-Timeout": "0.001"})
+        request_context.begin(Request(now() + 0.05))
         with pytest.raises(DeadlineExceeded):
             await client.get(f"{upstream.url}/silent")
     told = [float(headers["request-timeout"]) for headers in upstream.headers]
-    assert told[0] == pytest.approx(7, abs=0.5)
-    assert 0 < told[1] <= 0.3
+    assert 40 < told[0] <= 60
+    assert 0 < told[1] <= 40
     assert told[2] == 0.001
 
 
 async def test_a_call_that_would_wait_too_long_for_a_connection_is_refused(
     upstream: Upstream,
 ) -> None:
-    async with opened(max_connections=1, pool_timeout_seconds=30) as client:
+    async with opened(max_connections=1) as client:
         await client.get(f"{upstream.url}/slow")
         calls = [asyncio.create_task(client.get(f"{upstream.url}/slow")) for _ in range(5)]
         with capture_logs() as events:
@@ -277,7 +283,7 @@ async def test_a_pause_beyond_the_deadline_is_not_waited_for(upstream: Upstream)
 async def test_no_connection_is_held_between_two_tries(upstream: Upstream) -> None:
     upstream.statuses["/flaky"] = [503]
     upstream.extra_headers = ["Retry-After: 5"]
-    async with opened(max_connections=1, pool_timeout_seconds=30) as client:
+    async with opened(max_connections=1) as client:
         with stamina.set_testing(False):
             pausing = asyncio.create_task(client.get(f"{upstream.url}/flaky"))
             await until(lambda: len(upstream.requests) == 1)
@@ -329,7 +335,7 @@ async def test_proxies_of_the_environment_are_used_on_purpose_alone(
 async def test_a_stream_is_read_as_it_comes_and_closed_when_its_reader_leaves(
     upstream: Upstream,
 ) -> None:
-    async with opened(total_timeout_seconds=5) as client:
+    async with opened() as client:
         async with client.stream("GET", f"{upstream.url}/endless") as answer:
             assert answer.status_code == 200
             async for piece in answer.aiter_bytes():
@@ -362,10 +368,11 @@ async def test_a_stream_is_closed_when_its_reader_is_cancelled(upstream: Upstrea
 async def test_a_stream_that_breaks_off_or_falls_silent_has_the_same_errors(
     upstream: Upstream,
 ) -> None:
-    async with opened(read_timeout_seconds=0.05) as client:
+    async with opened() as client:
         with pytest.raises(UpstreamUnavailable):
             async with client.stream("GET", f"{upstream.url}/half") as answer:
                 await answer.aread()
+    async with opened(read_timeout_seconds=0.05) as client:
         with pytest.raises(UpstreamTimeout):
             async with client.stream("GET", f"{upstream.url}/silent"):
                 pass
@@ -390,12 +397,14 @@ async def test_each_call_is_measured_by_its_outcome(upstream: Upstream) -> None:
     names = ("2xx", "5xx", "timeout", "unavailable")
     before = [calls(name) for name in names]
     upstream.statuses["/ok"] = [200, 500]
-    async with opened(read_timeout_seconds=0.05, retries=0) as client:
+    async with opened(retries=0) as client:
         await client.get(f"{upstream.url}/ok")
         await client.get(f"{upstream.url}/ok")
-        for path in ("silent", "reset"):
-            with pytest.raises((UpstreamTimeout, UpstreamUnavailable)):
-                await client.get(f"{upstream.url}/{path}")
+        with pytest.raises(UpstreamUnavailable):
+            await client.get(f"{upstream.url}/reset")
+    async with opened(read_timeout_seconds=0.05) as client:
+        with pytest.raises(UpstreamTimeout):
+            await client.get(f"{upstream.url}/silent")
     assert [calls(name) - old for name, old in zip(names, before, strict=True)] == [1, 1, 1, 1]
 
 

@@ -36,8 +36,8 @@ class QueueLimit:
         self._open.set()
 
 
-def pools(threads: int = 5, **changes: float) -> ThreadPools:
-    return ThreadPools(CapacityLimiter(threads), wait_seconds=changes.get("wait_seconds", 5))
+def pools(threads: int = 5) -> ThreadPools:
+    return ThreadPools(CapacityLimiter(threads), wait_seconds=30)
 
 
 def gauge(name: str, purpose: str = "default") -> float | None:
@@ -84,10 +84,11 @@ async def test_an_error_of_a_call_is_its_callers() -> None:
 
 
 async def test_a_call_that_waits_too_long_for_a_thread_is_a_503() -> None:
-    own, queue_limit = pools(1, wait_seconds=0.01), QueueLimit()
+    own, queue_limit = pools(1), QueueLimit()
     async with asyncio.TaskGroup() as group:
         group.create_task(own.run(queue_limit))
         await until(lambda: queue_limit.inside == 1)
+        own._wait_seconds = 0.01
         with pytest.raises(ThreadPoolFull) as caught:
             await own.run(queue_limit)
         queue_limit.open()
@@ -160,16 +161,18 @@ async def test_a_purpose_is_declared_once_and_before_it_is_used() -> None:
 
 
 async def test_a_call_whose_caller_left_holds_its_thread_until_it_returns() -> None:
-    own, queue_limit = pools(1, wait_seconds=0.01), QueueLimit()
+    own, queue_limit = pools(1), QueueLimit()
     caller = asyncio.create_task(own.run(queue_limit))
     await until(lambda: queue_limit.inside == 1)
+    own._wait_seconds = 0.01
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     with pytest.raises(ThreadPoolFull):
         await own.run(queue_limit)
     queue_limit.open()
-    await own.drain(grace_seconds=5)
+    await own.drain(grace_seconds=30)
+    own._wait_seconds = 30
     assert await own.run(queue_limit, 3) == 3
 
 

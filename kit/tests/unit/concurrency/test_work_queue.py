@@ -170,6 +170,7 @@ async def test_what_outlasts_the_grace_is_cancelled_counted_and_reported_by_one_
         async with queue.running(grace_seconds=0.01):
             for item in range(3):
                 queue.put(item)
+            await until(lambda: held.begun == [0])
     reports = [event for event in events if event["event"] == "queued work abandoned"]
     assert [(event["queue"], event["items"]) for event in reports] == [("abandoning", 3)]
     assert (held.begun, held.done) == ([0], [])
@@ -193,7 +194,10 @@ async def test_a_close_phase_over_its_deadline_abandons_in_the_same_way() -> Non
 
 
 async def test_work_that_finishes_although_it_is_cancelled_counts_as_done() -> None:
-    async def handle(_: int) -> None:
+    begun: list[int] = []
+
+    async def handle(item: int) -> None:
+        begun.append(item)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -202,6 +206,7 @@ async def test_work_that_finishes_although_it_is_cancelled_counts_as_done() -> N
     queue = WorkQueue("stubborn", handle, size=10)
     async with queue.running(grace_seconds=0.01):
         queue.put(1)
+        await until(lambda: begun == [1])
     assert (items("stubborn", "done"), items("stubborn", "abandoned")) == (1, 0)
 
 

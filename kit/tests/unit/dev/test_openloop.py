@@ -88,7 +88,7 @@ async def test_every_request_is_sent_however_slow_the_answers(server: Server) ->
 async def test_connections_are_used_again_unless_the_server_ends_them(server: Server) -> None:
     await Load(Plan(server.port, [Stream("/quick", 100, 0, 0.3)])).run()
     kept = server.connections
-    assert kept < 10
+    assert kept < server.asked.count("/quick")
     await Load(Plan(server.port, [Stream("/close", 100, 0, 0.3)])).run()
     assert server.connections - kept == server.asked.count("/close")
 
@@ -133,4 +133,4 @@ async def test_closed_so_many_ask_again_as_soon_as_they_have_an_answer(server: S
     assert server.connections == 4
     counts = [server.asked.count(path) for path in ("/slow", "/quick")]
     assert abs(counts[0] - counts[1]) <= 4
-    assert len(result.answers) == len(server.asked) > 20
+    assert len(result.answers) == len(server.asked) > server.connections

@@ -40,7 +40,7 @@ def pipe() -> Iterator[Pipe]:
     yield made
     os.close(made.out)
     # What still waits is dropped now, and not while the next test counts.
-    assert made.stream._emptied.wait(5)
+    assert made.stream._emptied.wait(30)
     os.close(made.into)
 
 

@@ -32,7 +32,7 @@ class Sink(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.reached.set()
-        self.open.wait(10)
+        self.open.wait(30)
         if self.error:
             raise self.error
         self.taken.extend(span.name for span in spans)
@@ -77,7 +77,7 @@ async def test_all_that_is_queued_is_sent_at_the_end_in_order(
     export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
     make_spans(export, 7)
     with capture_logs() as logged:
-        await export.close(seconds=5)
+        await export.close(seconds=30)
     assert sink.taken == [f"span {number}" for number in range(7)]
     assert counted() == {"exported": 7, "failed": 0, "dropped": 0}
     assert not logged
@@ -91,11 +91,11 @@ async def test_a_full_queue_drops_the_oldest_and_counts_them(
     export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
     make_spans(export, 4)
     # These four are on their way, and eight wait.
-    assert sink.reached.wait(5)
+    assert sink.reached.wait(30)
     make_spans(export, 20)
     assert counted() == {"exported": 0, "failed": 0, "dropped": 12}
     sink.open.set()
-    await export.close(seconds=5)
+    await export.close(seconds=30)
     assert sink.taken[4:] == [f"span {number}" for number in range(12, 20)]
     assert counted() == {"exported": 12, "failed": 0, "dropped": 12}
 
@@ -107,7 +107,7 @@ async def test_a_collector_that_does_not_answer_is_left_behind_and_the_loss_is_l
     sink.open.clear()
     export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
     make_spans(export, 7)
-    assert sink.reached.wait(5)
+    assert sink.reached.wait(30)
     with capture_logs() as logged:
         await export.close(seconds=0.05)
     assert [(line["event"], line["spans"]) for line in logged] == [("spans lost at shutdown", 7)]
@@ -137,7 +137,7 @@ async def test_what_fails_at_the_end_is_lost_too(
     export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
     make_spans(export, 3)
     with capture_logs() as logged:
-        await export.close(seconds=5)
+        await export.close(seconds=30)
     assert [line["spans"] for line in logged] == [3]
     assert counted() == {"exported": 0, "failed": 3, "dropped": 0}
 
@@ -152,7 +152,7 @@ async def test_an_exporter_that_raises_is_counted_and_stops_nothing(
     export.provider.force_flush()
     sink.error = None
     make_spans(export, 2)
-    await export.close(seconds=5)
+    await export.close(seconds=30)
     assert counted() == {"exported": 2, "failed": 4, "dropped": 0}
 
 
@@ -166,7 +166,7 @@ async def test_a_worker_describes_itself_and_the_environment_wins(
     assert (described["service.name"], described["service.version"]) == ("shop", "9")
     assert described["team"] == "games"
     assert described["service.instance.id"]
-    await export.close(seconds=5)
+    await export.close(seconds=30)
 
 
 @pytest.fixture
