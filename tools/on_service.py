@@ -3,7 +3,7 @@
     python -m tools.on_service {runtime,image,e2e,faults} [NAME=VALUE...]
 
 The arguments are answers to cookiecutter. The tables that the tests write lie in build/reports/ of
-this folder when they end, also when they fail.
+this folder when they end, also when they fail. With COVERAGE_FILE set, coverage is measured.
 """
 
 import os
@@ -13,14 +13,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.scaffolding import scaffold
 
 TEMPLATE = Path(__file__).resolve().parents[1]
+KIT = TEMPLATE / "kit"
 REPORTS = TEMPLATE / "build/reports"
 # They need the image of the service.
 WITH_IMAGE = {"image", "e2e"}
+# Most of their time they wait for processes: two files at once, with ports and databases of their
+# own, take half of it.
+AT_ONCE = {"runtime": 2}
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
@@ -41,12 +46,35 @@ def make(service: Path, *targets: str) -> None:
 
 def command(*arguments: str) -> list[str]:
     """Return the command that runs some of the library's tests; its folder is kit/."""
-    return [sys.executable, "-m", "pytest", "--verbose", "--durations=12", *arguments]
+    measure = ["coverage", "run", "-m"] if "COVERAGE_FILE" in os.environ else []
+    return [sys.executable, "-m", *measure, "pytest", "--verbose", "--durations=12", *arguments]
 
 
 def environment(service: Path) -> dict[str, str]:
     """Return an environment in which the library's tests run `service`."""
     return clean(os.environ) | {"SLIPWAY_SERVICE": str(service)}
+
+
+def run_files(suite: str, service: Path) -> int:
+    """Run each file of a suite by itself, some at once; show what each says when it has ended."""
+
+    def run(file: Path) -> int:
+        done = subprocess.run(
+            command(str(file.relative_to(KIT))),
+            cwd=KIT,
+            env=environment(service),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        print(done.stdout, flush=True)
+        return done.returncode
+
+    # The last in the alphabet take longest: the short ones fill the end.
+    files = sorted((KIT / "tests" / suite).rglob("test_*.py"), reverse=True)
+    with ThreadPoolExecutor(AT_ONCE[suite]) as threads:
+        return max(threads.map(run, files))
 
 
 def main(suite: str, *answers: str) -> int:
@@ -58,9 +86,12 @@ def main(suite: str, *answers: str) -> int:
         )
         if suite in WITH_IMAGE:
             make(service, "image")
-        status = subprocess.run(
-            command(f"tests/{suite}"), cwd=TEMPLATE / "kit", env=environment(service), check=False
-        ).returncode
+        if suite in AT_ONCE:
+            status = run_files(suite, service)
+        else:
+            status = subprocess.run(
+                command(f"tests/{suite}"), cwd=KIT, env=environment(service), check=False
+            ).returncode
     page = REPORTS / f"{suite}.md"
     if page.exists():
         print(page.read_text(encoding="utf-8"))
