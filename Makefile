@@ -66,7 +66,7 @@ image: setup ## Build the image of scaffolded services and run it (needs docker 
 
 e2e: setup ## Scaffold a service and install, upgrade, scale and break it on the cluster of KUBECONFIG
 	@$(VENV_PYTHON) -m pytest --verbose -m e2e tests/chart
-	@$(VENV_PYTHON) -m tools.on_service e2e
+	@$(VENV_PYTHON) -m tools.on_service e2e $(QUARTER:%=--quarter=%)
 
 faults: setup ## Scaffold a service and break what it depends on, one thing after another, under load
 	@$(VENV_PYTHON) -m tools.on_service faults
