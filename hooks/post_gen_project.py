@@ -13,10 +13,8 @@ ONLY_FOR = {
     "example": {
         "shop": [
             "app/features/shop",
-            "docs/contract-shop.md",
-            "tests/api/shop",
-            "tests/db/shop",
-            "tests/unit/shop",
+            "tests/openapi.json",
+            "tests/shop",
             "migrations/versions/0001_games.py",
         ]
     },

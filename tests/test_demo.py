@@ -20,7 +20,7 @@ from tests import baking
 
 DEMO = [sys.executable, "-m", "tools.demo"]
 EXPECTATIONS = baking.TEMPLATE / "tools" / "demo.toml"
-SHOP_TESTS = baking.TEMPLATE / baking.SERVICE / "tests/api/shop"
+SNAPSHOT = baking.TEMPLATE / baking.SERVICE / "tests/openapi.json"
 SECONDS = 120
 
 
@@ -69,7 +69,7 @@ def is_open(port: int) -> bool:
 
 
 def test_it_shows_every_route_of_the_example() -> None:
-    document = json.loads((SHOP_TESTS / "openapi.json").read_text())
+    document = json.loads(SNAPSHOT.read_text())
     routes = {
         (method.upper(), re.compile(re.sub(r"\{\w+\}", r"\\d+", path)))
         for path, methods in document["paths"].items()

@@ -1,17 +1,12 @@
 import asyncio
 import shutil
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
-from sqlalchemy import CheckConstraint, Connection, Table
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from kit.tests.support import revisions
 from slipway_kit.db import migrations
@@ -22,8 +17,9 @@ from slipway_kit.db.migrations import (
     applied_versions,
     known_versions,
 )
-from slipway_kit.db.model import Model
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.testing import checks
+from slipway_kit.testing.checks.schema import differences
 
 
 @pytest.fixture
@@ -145,57 +141,36 @@ def test_the_service_has_one_head_at_most() -> None:
 
 
 def test_every_revision_of_the_service_goes_up_and_down_again(settings: DatabaseSettings) -> None:
-    migrations.upgrade(settings)
-    reached = asyncio.run(applied_versions(settings))
-    assert reached == known_versions().heads
-    migrations.downgrade(settings, "base")
-    assert tables(settings) == set()
-    migrations.upgrade(settings)
-    assert asyncio.run(applied_versions(settings)) == reached
+    assert checks.migrations(settings.url.get_secret_value()) == []
+    assert asyncio.run(applied_versions(settings)) == known_versions().heads
 
 
 def test_the_migrated_schema_is_what_the_models_say(settings: DatabaseSettings) -> None:
     # env.py imports the models of every feature that is served.
     migrations.upgrade(settings)
-
-    async def differences() -> list[Any]:
-        engine = create_async_engine(
-            "postgresql+asyncpg://",
-            connect_args={
-                "async_creator_fn": lambda **_: asyncpg.connect(**settings.connect_arguments)
-            },
-        )
-        async with engine.connect() as connection:
-            found = await connection.run_sync(compare)
-        await engine.dispose()
-        return found
-
-    assert asyncio.run(differences()) == []
+    assert differences(settings) == []
 
 
-def compare(connection: Connection) -> list[Any]:
-    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-    found: list[Any] = compare_metadata(context, Model.metadata)
-    return found + check_constraints(connection)
+def test_a_schema_that_is_not_what_the_models_say_is_found(
+    folder: Path, settings: DatabaseSettings
+) -> None:
+    found = checks.migrations(settings.url.get_secret_value())
+    assert [fault for fault in found if "remove_table" in fault and "'ta1'" in fault]
 
 
-def check_constraints(connection: Connection) -> list[Any]:
-    """Alembic does not compare these, so compare their names."""
-    rows = connection.exec_driver_sql(
-        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c'"
-        " AND connamespace = 'public'::regnamespace"
-    )
-    migrated = {(table, name) for table, name in rows}
-    modelled = {
-        (table.name, str(constraint.name))
-        for table in Model.metadata.tables.values()
-        for constraint in names_of_checks(table)
-    }
-    return sorted(migrated ^ modelled)
+def test_two_heads_are_found(folder: Path, settings: DatabaseSettings) -> None:
+    revisions.add(folder, "b2", "a1", 'op.execute("CREATE TABLE tb2 ()")')
+    assert checks.migrations(settings.url.get_secret_value()) == [
+        "there are several heads, a2, b2: merge them with alembic"
+    ]
 
 
-def names_of_checks(table: Table) -> list[Any]:
-    return [part for part in table.constraints if isinstance(part, CheckConstraint)]
+def test_a_downgrade_that_leaves_a_table_is_found(folder: Path, settings: DatabaseSettings) -> None:
+    two = 'op.execute("CREATE TABLE ta3 ()")\n    op.execute("CREATE TABLE left_over ()")'
+    revisions.add(folder, "a3", "a2", two)
+    assert checks.migrations(settings.url.get_secret_value()) == [
+        "downgrade leaves the table left_over"
+    ]
 
 
 def test_a_new_revision_can_be_written_from_the_models(

@@ -8,7 +8,8 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -21,9 +22,12 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from slipway_kit.db import migrations
+from slipway_kit.db.engine import open_database
+from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.dev.postgres import open_postgres
 from slipway_kit.testing.parts import ServiceParts
+from slipway_kit.testing.upstream import Upstream, open_upstream
 
 _numbers = itertools.count()
 
@@ -94,9 +98,15 @@ def database_settings(migrated_url: str) -> Iterator[DatabaseSettings]:
 
 
 @pytest.fixture
-def app(database_settings: DatabaseSettings, service_parts: ServiceParts) -> FastAPI:
+def settings(database_settings: DatabaseSettings, service_parts: ServiceParts) -> Any:
+    """The service's settings on the migrated database, without a metrics port."""
+    return service_parts.settings(database_settings)
+
+
+@pytest.fixture
+def app(settings: Any, service_parts: ServiceParts) -> FastAPI:
     """The service, not yet started."""
-    return service_parts.create_app(service_parts.settings(database_settings))
+    return service_parts.create_app(settings)
 
 
 @pytest.fixture
@@ -111,6 +121,21 @@ def events(client: TestClient) -> Iterator[list[EventDict]]:
     """What the service logs while the test runs."""
     with capture_logs() as entries:
         yield entries
+
+
+@pytest.fixture
+async def database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """The migrated database behind a pool of two connections."""
+    settings = database_settings.model_copy(update={"pool_size": 2})
+    async with open_database(settings) as database:
+        yield database
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """Another service that answers well or badly, by path."""
+    async with open_upstream() as upstream:
+        yield upstream
 
 
 async def _execute(url: str, statement: str) -> None:

@@ -1,24 +1,27 @@
-"""The shop and the services that it calls: when they are well, slow, broken or away."""
+"""The services that the shop calls, the assistant and the listener: well, slow, broken or away."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
+from app.features.shop import announcements
 from app.features.shop.advice import RemoteAssistant, events
 from app.features.shop.schemas import GameOut
 from app.features.shop.settings import Settings as ShopSettings
 from app.main import create_app
 from slipway_kit.client.settings import HttpClientSettings
-from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.testing import asgi
-from slipway_kit.testing.upstream import Upstream, open_upstream
-from tests.conftest import service_settings
+from slipway_kit.testing.upstream import Upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -26,32 +29,22 @@ GAMES = "/api/v1/games"
 ADVICE = f"{GAMES}/1/advice"
 CATAN = {"id": 1, "name": "Catan", "price": "49.90", "in_stock": True}
 AWAY = "http://127.0.0.1:1/"
+Open = Callable[..., AbstractAsyncContextManager[tuple[FastAPI, httpx2.AsyncClient]]]
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with open_upstream() as upstream:
-        yield upstream
-
-
-class Opened:
-    """Starts services that call a URL."""
-
-    def __init__(self, database: DatabaseSettings) -> None:
-        self._database = database
+def opened(settings: Any) -> Open:
+    """Start a service that calls a URL; give it and a client of it, which are in no hurry."""
 
     @asynccontextmanager
-    async def __call__(
-        self, *, read_seconds: float = 30, total_seconds: float = 30, **urls: str
+    async def open_service(
+        *, read_seconds: float = 30, total_seconds: float = 30, **urls: str
     ) -> AsyncIterator[tuple[FastAPI, httpx2.AsyncClient]]:
-        """Give a running service, and a client of it; a busy machine may take its time."""
-        update = {
-            "features": (ShopSettings.model_validate(urls),),
-            "http_client": HttpClientSettings(
-                read_timeout_seconds=read_seconds, total_timeout_seconds=total_seconds
-            ),
-        }
-        app = create_app(service_settings(self._database).model_copy(update=update))
+        client = HttpClientSettings(
+            read_timeout_seconds=read_seconds, total_timeout_seconds=total_seconds
+        )
+        shop = ShopSettings.model_validate(urls)
+        app = create_app(settings.model_copy(update={"features": (shop,), "http_client": client}))
         transport = httpx2.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
@@ -59,10 +52,7 @@ class Opened:
         ):
             yield app, api
 
-
-@pytest.fixture
-def opened(database_settings: DatabaseSettings) -> Opened:
-    return Opened(database_settings)
+    return open_service
 
 
 async def add_game(api: httpx2.AsyncClient) -> None:
@@ -70,7 +60,13 @@ async def add_game(api: httpx2.AsyncClient) -> None:
     assert answer.status_code == 201
 
 
-async def test_advice_of_another_service_is_relayed(opened: Opened, upstream: Upstream) -> None:
+@pytest.mark.parametrize("url", ["", "assistant", "ftp://assistant", "http://"])
+def test_an_address_that_cannot_be_called_stops_the_start(url: str) -> None:
+    with pytest.raises(ValidationError, match="assistant_url"):
+        ShopSettings.model_validate({"assistant_url": url})
+
+
+async def test_advice_of_another_service_is_relayed(opened: Open, upstream: Upstream) -> None:
     async with opened(assistant_url=f"{upstream.url}/ok") as (_, api):
         await add_game(api)
         told = await api.get(ADVICE)
@@ -79,7 +75,7 @@ async def test_advice_of_another_service_is_relayed(opened: Opened, upstream: Up
 
 
 async def test_an_assistant_may_think_for_longer_than_other_services(
-    opened: Opened, upstream: Upstream
+    opened: Open, upstream: Upstream
 ) -> None:
     upstream.go_on.clear()
     async with opened(assistant_url=f"{upstream.url}/ok", read_seconds=0.1) as (_, api):
@@ -90,7 +86,7 @@ async def test_an_assistant_may_think_for_longer_than_other_services(
 
 
 async def test_an_assistant_that_dies_midway_is_told_by_an_event(
-    opened: Opened, upstream: Upstream
+    opened: Open, upstream: Upstream
 ) -> None:
     async with opened(assistant_url=f"{upstream.url}/half") as (_, api):
         await add_game(api)
@@ -102,14 +98,15 @@ async def test_an_assistant_that_dies_midway_is_told_by_an_event(
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("broken", 503), ("silent", 504), ("garbage", 503), ("reset", 503)]
+    ("path", "status"),
+    [("broken", 503), ("silent", 504), ("garbage", 503), ("reset", 503), (None, 503)],
 )
 async def test_an_assistant_that_fails_at_once_is_a_problem(
-    path: str, status: int, opened: Opened, upstream: Upstream
+    path: str | None, status: int, opened: Open, upstream: Upstream
 ) -> None:
     upstream.statuses["/broken"] = [500]
     seconds = 0.5 if path == "silent" else 30
-    url = f"{upstream.url}/{path}"
+    url = f"{upstream.url}/{path}" if path else AWAY
     async with opened(assistant_url=url, total_seconds=seconds) as (_, api):
         await add_game(api)
         told = await api.get(ADVICE)
@@ -117,14 +114,7 @@ async def test_an_assistant_that_fails_at_once_is_a_problem(
     assert told.headers["content-type"] == "application/problem+json"
 
 
-async def test_an_assistant_that_is_away_is_a_problem(opened: Opened) -> None:
-    async with opened(assistant_url=AWAY) as (_, api):
-        await add_game(api)
-        told = await api.get(ADVICE)
-    assert (told.status_code, told.headers["retry-after"]) == (503, "1")
-
-
-async def test_an_assistant_that_never_ends_is_stopped(opened: Opened, upstream: Upstream) -> None:
+async def test_an_assistant_that_never_ends_is_stopped(opened: Open, upstream: Upstream) -> None:
     async with opened() as (app, _):
         assistant = RemoteAssistant(app.state.resources.http, f"{upstream.url}/endless")
         told = events(assistant, GameOut.model_validate(CATAN), max_seconds=0.1)
@@ -136,7 +126,7 @@ async def test_an_assistant_that_never_ends_is_stopped(opened: Opened, upstream:
 
 
 async def test_a_reader_that_stalls_keeps_the_call_to_the_assistant_no_longer(
-    opened: Opened, upstream: Upstream
+    opened: Open, upstream: Upstream
 ) -> None:
     async with opened() as (app, _):
         assistant = RemoteAssistant(app.state.resources.http, f"{upstream.url}/endless")
@@ -148,7 +138,7 @@ async def test_a_reader_that_stalls_keeps_the_call_to_the_assistant_no_longer(
 
 
 async def test_who_leaves_the_advice_ends_the_call_and_leaves_nothing_behind(
-    opened: Opened, upstream: Upstream
+    opened: Open, upstream: Upstream
 ) -> None:
     async with opened(assistant_url=f"{upstream.url}/endless") as (app, api):
         await add_game(api)
@@ -163,34 +153,47 @@ async def test_who_leaves_the_advice_ends_the_call_and_leaves_nothing_behind(
         assert len(asyncio.all_tasks()) <= tasks
 
 
-async def test_a_new_game_is_told_to_the_listener(opened: Opened, upstream: Upstream) -> None:
-    with ExitStack() as logs:
-        async with opened(announce_url=f"{upstream.url}/ok") as (_, api):
-            logged = logs.enter_context(capture_logs())
-            await add_game(api)
-    # The service waited for the announcement before it closed.
-    assert [json.loads(body) for body in upstream.bodies] == [CATAN]
-    assert "game announced" in {event["event"] for event in logged}
-    assert [event["event"] for event in logged if event["log_level"] != "info"] == []
-
-
-async def test_an_announcement_under_way_is_finished_before_the_service_leaves(
-    opened: Opened, upstream: Upstream
+def test_a_new_game_is_announced_after_its_answer(
+    client: TestClient, events: list[EventDict]
 ) -> None:
-    upstream.go_on.clear()
+    for _ in range(2):
+        client.post(GAMES, json={"name": "Catan", "price": 1})
+    announced = [event for event in events if event["event"] == "game announced"]
+    assert [(event["game_id"], event["name"]) for event in announced] == [(1, "Catan")]
+
+
+def test_an_announcement_that_fails_is_logged_and_the_game_stays(
+    client: TestClient, events: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def announce(*_: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(announcements, "announce", announce)
+    client.post(GAMES, json={"name": "Catan", "price": 1})
+    assert client.get(f"{GAMES}/1").status_code == 200
+    [failure] = [event for event in events if event["event"] == "task failed"]
+    assert "announce" in failure["task"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_announcement_under_way_is_finished_before_the_service_leaves(
+    late: bool, opened: Open, upstream: Upstream
+) -> None:
+    if late:
+        upstream.go_on.clear()
     with ExitStack() as logs:
         async with opened(announce_url=f"{upstream.url}/ok") as (_, api):
             logged = logs.enter_context(capture_logs())
             await add_game(api)
             asyncio.get_running_loop().call_later(0.05, upstream.go_on.set)
-    assert len(upstream.bodies) == 1
+    assert [json.loads(body) for body in upstream.bodies] == [CATAN]
     assert "game announced" in {event["event"] for event in logged}
     assert [event["event"] for event in logged if event["log_level"] != "info"] == []
 
 
 @pytest.mark.parametrize("path", ["broken", "silent", "garbage", "reset", None])
 async def test_a_listener_that_is_not_well_misses_the_game_and_nobody_else_notices(
-    path: str | None, opened: Opened, upstream: Upstream
+    path: str | None, opened: Open, upstream: Upstream
 ) -> None:
     upstream.statuses["/broken"] = [500]
     url = f"{upstream.url}/{path}" if path else AWAY

@@ -1,19 +1,41 @@
+"""The catalogue at a glance: counted once for all, anew behind their backs, never too old."""
+
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app.features.shop.schemas import Summary
+from app.features.shop.settings import Settings as ShopSettings
 from app.features.shop.summaries import Summaries
 from slipway_kit.concurrency.cache import Cache
 from slipway_kit.concurrency.tasks import Tasks
 from slipway_kit.db.sessions import Database
 
 pytestmark = pytest.mark.anyio
+
+
+def test_the_summary_counts_what_is_in_stock_says_its_age_and_is_kept(client: TestClient) -> None:
+    client.post("/api/v1/games", json={"name": "Catan", "price": "49.90"})
+    client.post("/api/v1/games", json={"name": "Chess", "price": "12", "in_stock": False})
+    answer = client.get("/api/v1/games/summary")
+    summary = answer.json()
+    assert datetime.fromisoformat(summary.pop("as_of")).tzinfo
+    assert summary == {"games": 2, "in_stock": 1, "value": "49.90"}
+    assert answer.headers["age"] == "0"
+    client.post("/api/v1/games", json={"name": "Go", "price": "38"})
+    assert client.get("/api/v1/games/summary").json() == answer.json()
+
+
+def test_a_summary_is_stale_before_it_is_too_old() -> None:
+    with pytest.raises(ValidationError, match="not below SHOP_SUMMARY_MAX_AGE_SECONDS"):
+        ShopSettings(summary_fresh_seconds=300)
 
 
 class Clock:
