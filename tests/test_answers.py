@@ -140,6 +140,22 @@ def test_a_bad_answer_is_refused_in_one_line(
     assert any(name in error for name in answers | slug)
 
 
+def test_the_sentence_is_all_that_is_shown_of_a_bad_answer(source: Path, tmp_path: Path) -> None:
+    command = ("cookiecutter", source, "--no-input", "--default-config", "--output-dir", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "project_slug=Shop"],
+        env=baking.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("error: project_slug is 'Shop': use lower-case letters")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("option", ["example", "ci"])
 def test_an_unknown_choice_is_refused_when_replayed(
     option: str, source: Path, tmp_path: Path
@@ -219,8 +235,11 @@ def test_drawn_answers_are_refused_or_make_a_sound_project(  # noqa: PLR0913, PL
 
 def test_the_hook_knows_the_choices_of_the_questions() -> None:
     spec = json.loads((baking.TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
-    options = {name: value for name, value in spec.items() if isinstance(value, list)}
-    del options["_copy_without_render"]
+    options = {
+        name: value
+        for name, value in spec.items()
+        if isinstance(value, list) and not name.startswith("_")
+    }
     hook = (baking.TEMPLATE / "hooks/pre_gen_project.py").read_text(encoding="utf-8")
     found = re.search(r"^CHOICES = (\{.*\})$", hook, re.MULTILINE)
     assert found
