@@ -10,6 +10,7 @@ from kit.tests.image.conftest import StartContainer
 from kit.tests.image.container import NAME, USER, call, inspect, run_arguments
 from kit.tests.runtime.harness import SERVE, settings_of
 from kit.tests.support.paths import SERVICE
+from slipway_kit import __version__
 
 SEALED = "/dev/shm:ro,size=64k"
 # Names what this user could write to, were the file system not read-only.
@@ -40,6 +41,14 @@ PINS = """
 from importlib.metadata import distributions
 for found in distributions():
     print(found.name + "==" + found.version)
+"""
+SCAN = """
+from email.parser import HeaderParser
+from pathlib import Path
+for top in ("/app", "/venv", "/usr"):
+    for path in Path(top).rglob("*.dist-info/METADATA"):
+        said = HeaderParser().parsestr(path.read_text())
+        print(said["Name"] + "==" + said["Version"])
 """
 
 
@@ -110,7 +119,29 @@ def test_there_is_nothing_to_build_or_install_with(engine: str) -> None:
 
 def test_it_holds_the_service_and_not_its_tests_tools_or_secrets(engine: str) -> None:
     held = set(inside(engine, "python", "-c", "import os; print(*os.listdir())").stdout.split())
-    assert held == {"app", "migrations", "alembic.ini", "gunicorn.conf.py"}
+    metadata = f"slipway_kit-{__version__}.dist-info"
+    service = {"app", "migrations", "alembic.ini", "gunicorn.conf.py"}
+    assert held == service | {"slipway_kit", metadata}
+    code = "import os; print(*os.listdir('slipway_kit'))"
+    package = set(inside(engine, "python", "-c", code).stdout.split())
+    assert {"MANIFEST", "server", "http"} <= package
+    assert not {"dev", "testing"} & package
+
+
+def test_a_scanner_finds_the_library_and_its_version_as_it_finds_what_was_installed(
+    engine: str,
+) -> None:
+    # As syft, grype and trivy do: every METADATA below a *.dist-info of the file system.
+    found = inside(engine, "python", "-c", SCAN).stdout.splitlines()
+    assert f"slipway-kit=={__version__}" in found
+    assert [pin for pin in found if pin.startswith("fastapi==")]
+
+
+def test_the_library_is_a_layer_of_its_own_before_the_service(engine: str) -> None:
+    said = call(engine, "history", "--no-trunc", "--format", "{{.CreatedBy}}", NAME).stdout
+    copies = [line for line in said.splitlines() if "COPY" in line]
+    # The newest first.
+    assert ["/app" in copies[0], "/kit" in copies[1], "/venv" in copies[2]] == [True] * 3
 
 
 def test_all_bytecode_is_there_before_it_starts(engine: str) -> None:
@@ -128,7 +159,7 @@ def test_installed_is_nothing_but_what_the_requirements_pin(engine: str) -> None
     pinned = {plain(pin) for pin in re.findall(r"^[\w.-]+==[^ ;\n]+", text, re.MULTILINE)}
     installed = {plain(pin) for pin in inside(engine, "python", "-c", PINS).stdout.split()}
     assert [pin for pin in installed if pin.startswith("fastapi==")]
-    assert installed <= pinned
+    assert installed - {f"slipway-kit=={__version__}"} <= pinned
 
 
 def plain(pin: str) -> str:
