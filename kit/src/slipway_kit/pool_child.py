@@ -12,13 +12,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from functools import cache
+from typing import Any
 
 from slipway_kit.system import leave_with_parent
 
-# The length of a message in front of each; what a pickle may hold bounds it.
+# The length of an answer in front of it; what a pickle may hold bounds it.
 HEAD = struct.Struct("!Q")
-READY = b"ready"
 
 
 class NotPicklable(TypeError):
@@ -27,28 +27,29 @@ class NotPicklable(TypeError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A call, and what its log lines are to say of the caller."""
+    """A call, and what its log lines are to say of the caller.
+
+    `prepare` is a pickled function that sets up the log.
+    """
 
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
     bound: Mapping[str, Any] = field(default_factory=dict)
     carrier: Mapping[str, str] = field(default_factory=dict)
+    prepare: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The call returned."""
+class Answer:
+    """What a call returned; or the traceback of what it raised, which `error` and `text` tell.
 
-    result: Any
+    `error` is None when it would not survive the way.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The call raised; `error` is None when it would not survive the way, and text tells of it."""
-
-    error: Exception | None
-    text: str
-    trace: str
+    result: Any = None
+    error: Exception | None = None
+    text: str = ""
+    trace: str = ""
 
 
 def serve(descriptor: int, parent: int) -> None:
@@ -57,21 +58,20 @@ def serve(descriptor: int, parent: int) -> None:
     with (
         socket.socket(fileno=descriptor) as line,
         line.makefile("rb") as jobs,
-        line.makefile("wb") as answers,
-        # The worker may be gone in the middle of a message.
-        suppress(OSError, EOFError),
+        # The worker may be gone, also in the middle of a message.
+        suppress(OSError, EOFError, pickle.UnpicklingError),
     ):
-        prepare = _receive(jobs)
-        _send(answers, READY)
         while True:
-            _send(answers, answer(_receive(jobs), prepare))
+            message = answer(pickle.load(jobs))  # noqa: S301 (from our own worker)
+            line.sendall(HEAD.pack(len(message)))
+            line.sendall(message)
 
 
-def answer(job: bytes, prepare: bytes) -> bytes:
+def answer(job: bytes) -> bytes:
     """Do one job; whatever it raises is an answer too, also what would end this process."""
     try:
         told: Job = pickle.loads(job)  # noqa: S301 (from our own worker)
-        with _logged_as(told, prepare):
+        with _logged_as(told):
             return _pickled(told, told.call(*told.args))
     except BaseException as error:  # noqa: BLE001 (SystemExit of a job must not end the worker)
         return pickle.dumps(_failed(error))
@@ -84,13 +84,13 @@ def describe(call: Callable[..., Any]) -> str:
 
 def _pickled(job: Job, result: object) -> bytes:
     try:
-        return pickle.dumps(Done(result))
+        return pickle.dumps(Answer(result))
     except Exception as error:
         message = f"the result of {describe(job.call)} cannot be pickled: {error}"
         raise NotPicklable(message) from error
 
 
-def _failed(error: BaseException) -> Failed:
+def _failed(error: BaseException) -> Answer:
     text = "".join(traceback.format_exception_only(error)).strip()
     trace = "".join(traceback.format_exception(error))
     same = None
@@ -98,11 +98,11 @@ def _failed(error: BaseException) -> Failed:
     with suppress(Exception):
         if type(pickle.loads(pickle.dumps(error))) is type(error) and isinstance(error, Exception):  # noqa: S301 (just made)
             same = error
-    return Failed(same, text, trace)
+    return Answer(error=same, text=text, trace=trace)
 
 
 @contextmanager
-def _logged_as(job: Job, prepare: bytes) -> Iterator[None]:
+def _logged_as(job: Job) -> Iterator[None]:
     """Have the lines of the job name its caller's request and trace; without a log do nothing.
 
     The log costs three times the memory of all else, so it is set up only for who can use it.
@@ -110,10 +110,8 @@ def _logged_as(job: Job, prepare: bytes) -> Iterator[None]:
     if "logging" not in sys.modules:
         yield
         return
-    if not _prepared:
-        _prepared.append(True)
-        if function := pickle.loads(prepare):  # noqa: S301 (from our own worker)
-            function()
+    if job.prepare is not None:
+        _prepare(job.prepare)
     # Not at the top: they import the log.
     from structlog.contextvars import bound_contextvars  # noqa: PLC0415
 
@@ -123,22 +121,7 @@ def _logged_as(job: Job, prepare: bytes) -> Iterator[None]:
         yield
 
 
-_prepared: list[bool] = []
-
-
-def _receive(stream: BinaryIO) -> bytes:
-    [length] = HEAD.unpack(_exactly(stream, HEAD.size))
-    return _exactly(stream, length)
-
-
-def _exactly(stream: BinaryIO, length: int) -> bytes:
-    data = stream.read(length)
-    if len(data) < length:
-        raise EOFError
-    return data
-
-
-def _send(stream: BinaryIO, message: bytes) -> None:
-    stream.write(HEAD.pack(len(message)))
-    stream.write(message)
-    stream.flush()
+@cache
+def _prepare(prepare: bytes) -> None:
+    """Set up the log, once."""
+    pickle.loads(prepare)()  # noqa: S301 (from our own worker)

@@ -26,22 +26,9 @@ from slipway_kit.tracing.provider import trace_client
 
 log = structlog.get_logger()
 
-CONNECTIONS = Gauge(
-    "http_client_connections",
-    "Open outbound connections.",
-    ["state"],
-    multiprocess_mode="livesum",
-)
-MAX_CONNECTIONS = Gauge(
-    "http_client_max_connections",
-    "Outbound connections that may be open.",
-    multiprocess_mode="livesum",
-)
-WAITING = Gauge(
-    "http_client_waiting",
-    "Outbound calls that wait for a connection.",
-    multiprocess_mode="livesum",
-)
+CONNECTIONS = Gauge("http_client_connections", "Open outbound connections.", ["state"])
+MAX_CONNECTIONS = Gauge("http_client_max_connections", "Outbound connections that may be open.")
+WAITING = Gauge("http_client_waiting", "Outbound calls that wait for a connection.")
 SECONDS = Histogram(
     "http_client_request_seconds",
     "Time of an outbound call with all its tries, of a stream until it is closed.",

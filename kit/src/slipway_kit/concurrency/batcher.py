@@ -17,13 +17,14 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from opentelemetry.trace import SpanContext, get_current_span
+from opentelemetry.trace import get_current_span
 
-from slipway_kit.concurrency.sharing import caller, mark_failed, own_error, start_shared
+from slipway_kit.concurrency.sharing import Shared, mark_failed, start_shared, within
+from slipway_kit.concurrency.tasks import drain
 from slipway_kit.errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable
 from slipway_kit.metrics.instruments import Counter, Histogram
 
@@ -97,7 +98,7 @@ class Batcher(Generic[K, V]):
         self._max_loads, self._max_waiting = max_loads, max_waiting
         self._schedule, self._clock = schedule or _call_later, clock
         self._wanted: dict[K, _Wanted[V]] = {}
-        self._loads: set[asyncio.Task[None]] = set()
+        self._loads: set[asyncio.Task[Any]] = set()
         self._timer: Timer | None = None
         self._due = self._open = False
 
@@ -107,14 +108,9 @@ class Batcher(Generic[K, V]):
         Raises the error of the load, `LoadTooSlow` (504), `BatcherFull` or `BatcherClosed` (503).
         """
         wanted = self._want(key)
-        answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
-        wanted.answers[answer] = caller()
+        answer = wanted.join(partial(self._leave, key, wanted))
         self._start_loads()
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            self._leave(key, answer)
-            raise
+        return await answer
 
     @asynccontextmanager
     async def running(self, *, grace_seconds: float = 5) -> AsyncIterator[None]:
@@ -124,7 +120,10 @@ class Batcher(Generic[K, V]):
             yield
         finally:
             self._open = False
-            await self._drain(grace_seconds)
+            self._window_ends()
+            late = await drain(self._loads, grace_seconds=grace_seconds, give_up=self._give_up)
+            if late:
+                log.warning("batches cut off at shutdown", batcher=self.name, loads=len(late))
 
     def _want(self, key: K) -> "_Wanted[V]":
         if not self._open:
@@ -137,16 +136,12 @@ class Batcher(Generic[K, V]):
             raise BatcherFull(f"Too many look-ups of {self.name} wait; try again soon.")
         if not self._wanted:
             self._timer = self._schedule(self._window_seconds, self._window_ends)
-        wanted = self._wanted[key] = _Wanted(since=self._clock())
+        wanted = self._wanted[key] = _Wanted(self._clock())
         return wanted
 
-    def _leave(self, key: K, answer: "asyncio.Future[V | None]") -> None:
-        """Forget a caller that was cancelled, and the key when nobody else waits for it."""
-        wanted = self._wanted.get(key)
-        if wanted is None or answer not in wanted.answers:
-            return
-        del wanted.answers[answer]
-        if not wanted.answers:
+    def _leave(self, key: K, wanted: "_Wanted[V]") -> None:
+        """Forget a key that nobody waits for any more, unless it is being loaded already."""
+        if self._wanted.get(key) is wanted:
             del self._wanted[key]
             self._count("left")
             self._close_empty_window()
@@ -179,7 +174,7 @@ class Batcher(Generic[K, V]):
         while self._wanted and len(batch) < self._max_size:
             key = next(iter(self._wanted))
             wanted = self._wanted.pop(key)
-            if wanted.open():
+            if wanted.wanted:
                 batch[key] = wanted
             else:
                 self._count("left")
@@ -189,7 +184,7 @@ class Batcher(Generic[K, V]):
         SIZE.labels(self.name).observe(len(batch))
         first = min(wanted.since for wanted in batch.values())
         WAIT.labels(self.name).observe(self._clock() - first)
-        callers = [each for wanted in batch.values() for each in wanted.answers.values()]
+        callers = [each for wanted in batch.values() for each in wanted.callers]
         task = start_shared(
             self._answer(batch), name=f"batch {self.name}", callers=callers, batcher=self.name
         )
@@ -209,69 +204,45 @@ class Batcher(Generic[K, V]):
             log.warning("batch failed", keys=len(batch), error=type(error).__name__, exc_info=bug)
             self._fail(batch.values(), error)
         except asyncio.CancelledError:
-            self._fail(batch.values(), BatcherClosed(f"The load of {self.name} was cut off."))
+            self._fail(batch.values(), self._cut())
             raise
         else:
             for key, wanted in batch.items():
                 self._count("found" if key in values else "missing")
                 wanted.resolve(values.get(key))
 
-    async def _values(self, keys: Sequence[K]) -> dict[K, V]:
-        deadline = asyncio.timeout(self._load_seconds)
-        try:
-            async with deadline:
-                found = await self._load(keys)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise LoadTooSlow(f"The load of {self.name} took too long.") from error
+    async def _values(self, keys: Sequence[K]) -> Mapping[K, V]:
+        async with within(
+            self._load_seconds, LoadTooSlow(f"The load of {self.name} took too long.")
+        ):
+            found = await self._load(keys)
         if not isinstance(found, Mapping):
             raise TypeError(f"the load of {self.name} gave {type(found).__name__}, no mapping")
-        return {key: found[key] for key in keys if key in found}
+        return found
 
     def _fail(self, batch: "Iterable[_Wanted[V]]", error: Exception) -> None:
         for wanted in batch:
             self._count("failed")
             wanted.reject(error)
 
-    async def _drain(self, grace_seconds: float) -> None:
-        self._window_ends()
-        try:
-            async with asyncio.timeout(grace_seconds):
-                while self._loads:
-                    await asyncio.wait(self._loads)
-        except TimeoutError:
-            log.warning("batches cut off at shutdown", batcher=self.name, loads=len(self._loads))
-        finally:
-            cut, self._wanted = self._wanted, {}
-            self._fail(cut.values(), BatcherClosed(f"The load of {self.name} was cut off."))
-            self._close_empty_window()
-            loads = set(self._loads)
-            for task in loads:
-                task.cancel()
-            await asyncio.gather(*loads, return_exceptions=True)
+    def _give_up(self) -> None:
+        waiting, self._wanted = self._wanted, {}
+        self._fail(waiting.values(), self._cut())
+        self._close_empty_window()
+
+    def _cut(self) -> BatcherClosed:
+        return BatcherClosed(f"The load of {self.name} was cut off.")
 
     def _count(self, outcome: str) -> None:
         KEYS.labels(self.name, outcome).inc()
 
 
-@dataclass(slots=True)
-class _Wanted(Generic[V]):
-    """One key: since when it waits, and who waits for it."""
+class _Wanted(Shared[V | None]):
+    """The value of one key, and since when it is waited for."""
 
-    since: float
-    answers: "dict[asyncio.Future[V | None], SpanContext]" = field(default_factory=dict)
-
-    def resolve(self, value: V | None) -> None:
-        for answer in self.open():
-            answer.set_result(value)
-
-    def reject(self, error: Exception) -> None:
-        for answer in self.open():
-            answer.set_exception(own_error(error))
-
-    def open(self) -> "list[asyncio.Future[V | None]]":
-        return [answer for answer in self.answers if not answer.done()]
+    def __init__(self, since: float) -> None:
+        super().__init__()
+        self.since = since
 
 
 def _call_later(seconds: float, call: Callable[[], None]) -> Timer:

@@ -9,13 +9,14 @@ no evictions. Another worker may hold another answer for as long as an entry liv
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import structlog
 from cashews.backends.memory import Memory
 from pydantic import TypeAdapter
 
-from slipway_kit.concurrency.sharing import caller, own_error, start_shared
+from slipway_kit.concurrency.sharing import Shared, start_shared, within
 from slipway_kit.errors import DeadlineExceeded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge
 
@@ -27,9 +28,7 @@ REQUESTS = Counter(
     "Look-ups in a cache: hit, miss (computed), shared (another's computation) or error.",
     ["cache", "result"],
 )
-ENTRIES = Gauge(
-    "cache_entries", "Entries that a cache holds.", ["cache"], multiprocess_mode="livesum"
-)
+ENTRIES = Gauge("cache_entries", "Entries that a cache holds.", ["cache"])
 EVICTIONS = Counter(
     "cache_evictions_total", "Entries that were dropped to make room for others.", ["cache"]
 )
@@ -41,22 +40,6 @@ class ComputationTooSlow(DeadlineExceeded):
 
 class ComputationCut(Unavailable):
     """The computation of a value was cancelled while somebody waited for it."""
-
-
-class Store(Protocol):
-    """What is used of a cashews backend."""
-
-    async def get(self, key: str) -> Any:
-        """Return what was set, or `None`."""
-
-    async def set(self, key: str, value: Any, expire: float | None = None) -> Any:
-        """Keep `value` for `expire` seconds at most."""
-
-    async def delete(self, key: str) -> Any:
-        """Forget `key`."""
-
-    async def get_keys_count(self) -> int:
-        """Count the entries."""
 
 
 class Cache(Generic[T]):
@@ -75,7 +58,7 @@ class Cache(Generic[T]):
         ttl_seconds: float,
         max_entries: int,
         compute_seconds: float = 10,
-        store: Store | None = None,
+        store: Memory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if ttl_seconds <= 0 or max_entries < 1:
@@ -102,9 +85,12 @@ class Cache(Generic[T]):
         flight = self._flights.get(key)
         result = "shared" if flight else "miss"
         if flight is None:
-            flight = self._flights[key] = self._take_off(key, compute)
+            flight = self._flights[key] = _Flight()
+        answer = flight.join(partial(self._leave, key, flight))
+        if result == "miss":
+            self._take_off(key, compute, flight)
         try:
-            payload = await self._join(key, flight)
+            payload = await answer
         except Exception:
             result = "error"
             raise
@@ -114,8 +100,7 @@ class Cache(Generic[T]):
 
     async def delete(self, key: str) -> None:
         """Forget the value of `key`, also one that is being computed, for all who ask later."""
-        if flight := self._flights.pop(key, None):
-            flight.outdated = True
+        self._flights.pop(key, None)
         await self._use(self._store.delete, key)
         await self._show_entries()
 
@@ -135,56 +120,42 @@ class Cache(Generic[T]):
         await self._show_entries()
         return None
 
-    def _take_off(self, key: str, compute: Callable[[], Awaitable[T]]) -> "_Flight":
-        flight = _Flight()
+    def _take_off(self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight") -> None:
+        work = self._compute(key, compute, flight)
         flight.task = start_shared(
-            self._compute(key, compute, flight),
-            name=f"cache {self.name}",
-            callers=[caller()],
-            cache=self.name,
+            work, name=f"cache {self.name}", callers=flight.callers, cache=self.name
         )
-        flight.task.add_done_callback(lambda task: self._landed(key, flight, task))
-        return flight
+        flight.task.add_done_callback(partial(self._land, key, flight))
 
-    async def _join(self, key: str, flight: "_Flight") -> bytes:
-        """Wait for a computation; when the last one leaves it ends."""
-        flight.callers += 1
-        try:
-            # Unlike awaiting the task itself, this leaves it alone when the caller is cancelled.
-            await asyncio.wait({flight.task})
-        finally:
-            flight.callers -= 1
-            if flight.callers == 0 and not flight.task.done():
-                flight.task.cancel()
-                self._forget(key, flight)
-        if flight.task.cancelled():
-            raise ComputationCut(f"The answer of {self.name} was cut off; try again soon.")
-        if error := flight.task.exception():
-            raise own_error(error) if isinstance(error, Exception) else error
-        return flight.task.result()
+    def _leave(self, key: str, flight: "_Flight") -> None:
+        """End a computation that nobody waits for any more."""
+        self._forget(key, flight)
+        flight.task.cancel()
 
     async def _compute(
         self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight"
     ) -> bytes:
-        deadline = asyncio.timeout(self._compute_seconds)
-        try:
-            async with deadline:
-                value = await compute()
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise ComputationTooSlow(f"The answer of {self.name} took too long.") from error
+        late = ComputationTooSlow(f"The answer of {self.name} took too long.")
+        async with within(self._compute_seconds, late):
+            value = await compute()
         payload = self._json.dump_json(value, warnings="error")
         # What cannot be read back is a bug to be seen at once, not a miss for ever.
         self._json.validate_json(payload)
-        if not flight.outdated:
+        # Otherwise it was deleted meanwhile.
+        if self._flights.get(key) is flight:
             await self._keep(key, payload)
         return payload
 
-    def _landed(self, key: str, flight: "_Flight", task: asyncio.Task[bytes]) -> None:
+    def _land(self, key: str, flight: "_Flight", task: asyncio.Task[bytes]) -> None:
         self._forget(key, flight)
-        if not task.cancelled() and (error := task.exception()) and not flight.callers:
-            log.warning("cache computation failed unheard", cache=self.name, exc_info=error)
+        if task.cancelled():
+            flight.reject(ComputationCut(f"The answer of {self.name} was cut off; try again soon."))
+        elif error := task.exception():
+            if not flight.wanted:
+                log.warning("cache computation failed unheard", cache=self.name, exc_info=error)
+            flight.reject(error)
+        else:
+            flight.resolve(task.result())
 
     def _forget(self, key: str, flight: "_Flight") -> None:
         if self._flights.get(key) is flight:
@@ -224,11 +195,7 @@ class Cache(Generic[T]):
         REQUESTS.labels(self.name, result).inc()
 
 
-class _Flight:
-    """One computation and how many wait for it."""
+class _Flight(Shared[bytes]):
+    """One computation for all who wait for it."""
 
     task: asyncio.Task[bytes]
-
-    def __init__(self) -> None:
-        self.callers = 0
-        self.outdated = False

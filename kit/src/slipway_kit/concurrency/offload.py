@@ -1,15 +1,13 @@
 """Keep the event loop free: threads for calls that block, processes for calls that compute.
 
-A process costs 78 ms at its first call and 13 MiB resident (8 MiB its share), or 219 ms and 28 MiB
-(20 MiB) once its calls can log; a later call costs 0.6 ms. `ProcessPoolExecutor` took 109 ms and 26
-MiB in two processes with spawn, and 118 ms and 37 MiB in three with forkserver. Measured under
-gunicorn with uvloop on Python 3.11 and two shared cores, one start each.
+A process costs 41 ms at its first call and 14 MiB resident (9 MiB its share), more once its calls
+can log; a later call costs 0.1 ms (uvloop, Python 3.11, two cores). What the libraries' own pools
+cost is in the decision record of the process pool.
 """
 
 import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio.to_thread
@@ -17,7 +15,6 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from slipway_kit.concurrency import process_pool, thread_pool
-from slipway_kit.concurrency.child_process import Child
 from slipway_kit.concurrency.process_pool import ProcessPool
 from slipway_kit.concurrency.thread_pool import ThreadPools
 from slipway_kit.config.group import Group
@@ -106,11 +103,11 @@ async def open_offload(
     default = anyio.to_thread.current_default_thread_limiter()
     threads = ThreadPools(default, wait_seconds=threads_wait_seconds)
     processes = ProcessPool(
-        partial(Child, pickle.dumps(prepare)),
         size=settings.size,
         max_waiting=settings.max_waiting,
         wait_seconds=settings.wait_seconds,
         timeout_seconds=settings.timeout_seconds,
+        prepare=prepare and pickle.dumps(prepare),
     )
     process_pool.SIZE.set(settings.size)
     with thread_pool.measured(default):

@@ -1,34 +1,47 @@
 """A pool of processes that compute, each answering one call at a time.
 
-Not `concurrent.futures.ProcessPoolExecutor`: that gives up all its processes and all their calls
-when one of them ends, which is how a call over its time has to be ended, or when the error of a
-call cannot be unpickled. It also starts two threads, and a process more for its semaphores.
+Not `concurrent.futures.ProcessPoolExecutor`, which gives up all its processes and calls when a call
+over its time is ended, and not `anyio.to_process`, whose processes write no log lines, get Ctrl-C
+and outlive a killed worker: see the decision record of the process pool.
 """
 
 import asyncio
+import json
+import os
 import pickle
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Self, TypeVar, TypeVarTuple, Unpack
 
+import anyio
 import structlog
+from anyio.abc import Process
 
-from slipway_kit.concurrency.child_process import Computer, ended
 from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
-from slipway_kit.pool_child import Done, Failed, Job, NotPicklable, describe
+from slipway_kit.pool_child import HEAD, Answer, Job, NotPicklable, describe
 from slipway_kit.trace_context import carrier
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 log = structlog.get_logger()
 
-SIZE = Gauge("process_pool_size", "Computations that may run at once.", multiprocess_mode="livesum")
-ACTIVE = Gauge("process_pool_active", "Computations that run now.", multiprocess_mode="livesum")
-WAITING = Gauge(
-    "process_pool_waiting", "Computations that wait for a process.", multiprocess_mode="livesum"
+# Runs in the child before anything of ours is imported. The worker's own path, which gunicorn may
+# have changed, finds the same modules.
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    " from slipway_kit.pool_child import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
 )
+# A process that was told to leave is gone after so long.
+_LEAVE_SECONDS = 1.0
+
+SIZE = Gauge("process_pool_size", "Computations that may run at once.")
+ACTIVE = Gauge("process_pool_active", "Computations that run now.")
+WAITING = Gauge("process_pool_waiting", "Computations that wait for a process.")
 QUEUE_SECONDS = Histogram(
     "process_pool_queue_seconds",
     "How long a computation waited for a process that was busy.",
@@ -39,10 +52,6 @@ TASKS = Counter(
     "Computations by outcome: done, failed, timeout, lost, cancelled or refused.",
     ["outcome"],
 )
-_OUTCOMES = {
-    name: TASKS.labels(name)
-    for name in ("done", "failed", "timeout", "lost", "cancelled", "refused")
-}
 
 
 class ComputationTimeout(DeadlineExceeded):
@@ -77,26 +86,78 @@ class ChildTraceback(Exception):
         return f"in a child process\n{self.args[0]}"
 
 
+class Child:
+    """A process that does one job at a time, and the socket to it."""
+
+    def __init__(
+        self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._process, self._reader, self._writer = process, reader, writer
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Start one, in the main thread: the kernel ends it with the thread that it comes from."""
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            with theirs:
+                return cls(await _open(theirs.fileno()), reader, writer)
+        except BaseException:
+            # A process whose socket has no other end leaves by itself.
+            writer.close()
+            raise
+
+    @property
+    def lives(self) -> bool:
+        """Whether it can take a job."""
+        return self._process.returncode is None
+
+    async def run(self, job: bytes) -> bytes:
+        """Return the answer to `job`; raise `OSError` or `EOFError` when it ended meanwhile."""
+        # A pickle says where it ends.
+        self._writer.write(pickle.dumps(job))
+        await self._writer.drain()
+        [length] = HEAD.unpack(await self._reader.readexactly(HEAD.size))
+        return await self._reader.readexactly(length)
+
+    async def leave(self) -> None:
+        """Tell it to end, and kill it when it takes too long."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it whatever it does, and return when nothing is left of it."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        # Who waits for its answer is told that it has none.
+        self._writer.close()
+
+
 class ProcessPool:
     """Starts processes at their first use, hands out jobs and replaces what ended."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (bounds of one thing)
         self,
-        start: Callable[[], Computer],
+        start: Callable[[], Awaitable[Child]] = Child.start,
         *,
         size: int,
         max_waiting: int,
         wait_seconds: float,
         timeout_seconds: float,
+        prepare: bytes | None = None,
     ) -> None:
-        self._start, self._size = start, size
+        self._start, self._size, self._prepare = start, size, prepare
         self._max_waiting, self._wait_seconds = max_waiting, wait_seconds
         self._timeout_seconds = timeout_seconds
         self._slots = asyncio.Semaphore(size)
         self._waiting = 0
-        self._idle: list[Computer] = []
-        self._busy: set[Computer] = set()
-        self._burials: set[asyncio.Task[None]] = set()
+        self._idle: list[Child] = []
+        self._busy: set[Child] = set()
         self._closed = False
 
     async def run(self, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
@@ -105,11 +166,20 @@ class ProcessPool:
         Raises `NotPicklable`, `ProcessPoolFull`, `ComputationTimeout` or `ComputationLost`. A
         caller that is cancelled ends the computation.
         """
-        job = _pickled(call, args)
+        job = self._pickled(call, args)
         await self._take_slot()
-        with _counted() as count:
-            answer = await self._answer(job, count)
-            result: T = _unpickled(answer, call, count)
+        outcome = "cancelled"
+        try:
+            with ACTIVE.track_inprogress():
+                answer = await self._answer(job)
+            outcome = "failed"
+            result: T = _unpickled(answer, call)
+            outcome = "done"
+        except (ComputationTimeout, ComputationLost) as error:
+            outcome = "timeout" if isinstance(error, ComputationTimeout) else "lost"
+            raise
+        finally:
+            TASKS.labels(outcome).inc()
         return result
 
     async def close(self, *, grace_seconds: float) -> None:
@@ -122,26 +192,19 @@ class ProcessPool:
         except TimeoutError:
             log.warning("computations ended at shutdown", count=len(self._busy))
         finally:
-            idle, self._idle = self._idle, []
-            for child in idle:
-                child.leave()
-            for child in self._busy:
-                child.kill()
-            for child in (*idle, *self._busy):
-                await ended(child)
-            await asyncio.gather(*self._burials)
+            leaving = [child.leave() for child in self._idle]
+            await asyncio.gather(*leaving, *(child.kill() for child in self._busy))
 
     def sample(self) -> None:
         """Let go of idle processes that somebody else ended."""
         dead = [child for child in self._idle if not child.lives]
-        for child in dead:
-            self._idle.remove(child)
-            child.leave()
+        if dead:
+            self._idle = [child for child in self._idle if child not in dead]
             log.warning("an idle process of the pool ended; the next computation starts another")
 
     async def _take_slot(self) -> None:
         if self._closed:
-            _OUTCOMES["refused"].inc()
+            TASKS.labels("refused").inc()
             raise Unavailable("The service is restarting; try again.")
         started = time.perf_counter()
         if self._slots.locked():
@@ -152,7 +215,7 @@ class ProcessPool:
 
     async def _wait(self) -> None:
         if self._waiting >= self._max_waiting:
-            _OUTCOMES["refused"].inc()
+            TASKS.labels("refused").inc()
             raise ProcessPoolFull
         self._waiting += 1
         try:
@@ -160,95 +223,67 @@ class ProcessPool:
                 async with asyncio.timeout(self._wait_seconds):
                     await self._slots.acquire()
         except TimeoutError:
-            _OUTCOMES["refused"].inc()
+            TASKS.labels("refused").inc()
             raise ProcessPoolFull from None
         finally:
             self._waiting -= 1
 
-    async def _answer(self, job: bytes, count: "_Count") -> bytes:
-        try:
-            async with self._child() as child:
-                await self._begin(child)
-                async with asyncio.timeout(self._timeout_seconds):
-                    return await child.run(job)
-        except TimeoutError as error:
-            count.outcome = "timeout"
-            raise ComputationTimeout from error
-        except (OSError, EOFError) as error:
-            count.outcome = "lost"
-            raise ComputationLost from error
-
-    async def _begin(self, child: Computer) -> None:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await child.begin()
-        except TimeoutError as error:
-            raise EOFError("a process of the pool did not start in time") from error
-
-    @asynccontextmanager
-    async def _child(self) -> AsyncIterator[Computer]:
-        """Lend a process for the slot that was taken; it is ended when the block raises."""
+    async def _answer(self, job: bytes) -> bytes:
+        """Have a process do a job for the slot that was taken; one that did not do it is killed."""
         try:
             self.sample()
-            child = self._idle.pop() if self._idle else self._start()
-        except BaseException:
-            self._slots.release()
-            raise
-        self._busy.add(child)
-        try:
-            yield child
-        except BaseException:
-            child.kill()
-            burial = asyncio.create_task(self._bury(child))
-            self._burials.add(burial)
-            burial.add_done_callback(self._burials.discard)
-            raise
-        self._busy.discard(child)
-        self._idle.append(child)
-        self._slots.release()
-
-    async def _bury(self, child: Computer) -> None:
-        """Free the slot of a process when it is gone: never are there more than slots."""
-        try:
-            await child.ended()
+            async with asyncio.timeout(self._timeout_seconds):
+                child = self._idle.pop() if self._idle else await self._start()
+                self._busy.add(child)
+                try:
+                    answer = await child.run(job)
+                except BaseException:
+                    # Until nothing is left of it: never are there more processes than slots.
+                    await child.kill()
+                    raise
+                finally:
+                    self._busy.discard(child)
+            self._idle.append(child)
+        except TimeoutError as error:
+            raise ComputationTimeout from error
+        except (OSError, EOFError) as error:
+            raise ComputationLost from error
         finally:
-            self._busy.discard(child)
             self._slots.release()
+        return answer
+
+    def _pickled(self, call: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+        context = structlog.contextvars.get_contextvars()
+        bound = {name: str(value) for name, value in context.items()}
+        try:
+            return pickle.dumps(Job(call, args, bound, carrier(), self._prepare))
+        except Exception as error:
+            message = f"{describe(call)} or its arguments cannot be pickled: {error}"
+            raise NotPicklable(message) from error
 
 
-class _Count:
-    outcome = "cancelled"
-
-
-@contextmanager
-def _counted() -> Iterator[_Count]:
-    count = _Count()
+def _unpickled(message: bytes, call: Callable[..., Any]) -> Any:
     try:
-        with ACTIVE.track_inprogress():
-            yield count
-    finally:
-        _OUTCOMES[count.outcome].inc()
-
-
-def _pickled(call: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
-    bound = {name: str(value) for name, value in structlog.contextvars.get_contextvars().items()}
-    try:
-        return pickle.dumps(Job(call, args, bound, carrier()))
+        answer: Answer = pickle.loads(message)  # noqa: S301 (from our own child)
     except Exception as error:
-        message = f"{describe(call)} or its arguments cannot be pickled: {error}"
-        raise NotPicklable(message) from error
+        text = f"the result of {describe(call)} cannot be unpickled: {error}"
+        raise NotPicklable(text) from error
+    if answer.trace:
+        raise (answer.error or JobError(answer.text)) from ChildTraceback(answer.trace)
+    return answer.result
 
 
-def _unpickled(answer: bytes, call: Callable[..., Any], count: _Count) -> Any:
-    count.outcome = "failed"
-    try:
-        found = pickle.loads(answer)  # noqa: S301 (from our own child)
-    except Exception as error:
-        message = f"the result of {describe(call)} cannot be unpickled: {error}"
-        raise NotPicklable(message) from error
-    if isinstance(found, Failed):
-        raised = JobError(found.text) if found.error is None else found.error
-        raise raised from ChildTraceback(found.trace)
-    assert isinstance(found, Done)  # noqa: S101 (there is nothing else)
-    count.outcome = "done"
-    return found.result
+async def _open(descriptor: int) -> Process:
+    # Its metrics would be written to files that nobody removes.
+    environment = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
+    path = json.dumps(sys.path)
+    return await anyio.open_process(
+        [sys.executable, "-c", _PROGRAM, path, str(descriptor), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=None,
+        stderr=None,
+        env=environment,
+        pass_fds=[descriptor],
+        # Signals to the service's group, such as Ctrl-C, are for the worker: it ends its children.
+        start_new_session=True,
+    )

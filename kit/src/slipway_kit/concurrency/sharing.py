@@ -3,8 +3,9 @@
 import asyncio
 import contextvars
 import copy
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeVar
 
 import structlog
 from opentelemetry import context as otel
@@ -36,9 +37,60 @@ def start_shared(
     return task
 
 
-def caller() -> trace.SpanContext:
-    """Return the span that is current, to be linked; without traces it is no valid one."""
-    return trace.get_current_span().get_span_context()
+class Shared(Generic[T]):
+    """One result for all who wait for it. Each of them may leave, and gets an error of its own."""
+
+    def __init__(self) -> None:
+        self._callers: dict[asyncio.Future[T], trace.SpanContext] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return any(not answer.done() for answer in self._callers)
+
+    @property
+    def callers(self) -> Iterable[trace.SpanContext]:
+        """The spans that were current where it was asked for, to be linked."""
+        return self._callers.values()
+
+    def join(self, deserted: Callable[[], None]) -> Awaitable[T]:
+        """Return what waits for the result; the last caller that is cancelled calls `deserted`."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._callers[answer] = trace.get_current_span().get_span_context()
+        return self._wait(answer, deserted)
+
+    async def _wait(self, answer: asyncio.Future[T], deserted: Callable[[], None]) -> T:
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not self.wanted:
+                deserted()
+            raise
+
+    def resolve(self, value: T) -> None:
+        """Give the result to those who still wait."""
+        for answer in self._callers:
+            if not answer.done():
+                answer.set_result(value)
+
+    def reject(self, error: BaseException) -> None:
+        """Raise an error like `error` where they still wait."""
+        for answer in self._callers:
+            if not answer.done():
+                answer.set_exception(own_error(error))
+
+
+@asynccontextmanager
+async def within(seconds: float, late: Exception) -> AsyncIterator[None]:
+    """Raise `late` when the block takes longer; a `TimeoutError` of its own is passed on."""
+    deadline = asyncio.timeout(seconds)
+    try:
+        async with deadline:
+            yield
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise late from error
 
 
 def mark_failed(span: trace.Span, error: BaseException) -> None:
@@ -46,7 +98,7 @@ def mark_failed(span: trace.Span, error: BaseException) -> None:
     span.set_status(trace.StatusCode.ERROR, type(error).__name__)
 
 
-def own_error(error: Exception) -> Exception:
+def own_error(error: BaseException) -> BaseException:
     """Return an error like `error` for one of several that it is raised for.
 
     Each extends the traceback of its own one. An error that cannot be copied is shared.

@@ -17,7 +17,7 @@ from slipway_kit.request_context import outliving
 P = ParamSpec("P")
 log = structlog.get_logger()
 
-RUNNING = Gauge("tasks_running", "Tasks that no request waits for.", multiprocess_mode="livesum")
+RUNNING = Gauge("tasks_running", "Tasks that no request waits for.")
 FINISHED = Counter(
     "tasks_finished_total", "Such tasks by their end: done, failed or cancelled.", ["outcome"]
 )
@@ -54,23 +54,13 @@ class Tasks:
         return len(self._running)
 
     async def drain(self, *, grace_seconds: float) -> None:
-        """Wait for the tasks, also for those that they spawn, then cancel what is left.
+        """Wait for the tasks, also for those that they spawn, then cancel what is left."""
+        late = await drain(self._running, grace_seconds=grace_seconds, give_up=self._close)
+        if late:
+            log.warning("tasks cancelled at shutdown", tasks=late, grace_seconds=grace_seconds)
 
-        A cancelled wait, such as a shutdown phase over its deadline, cancels them as well.
-        """
-        try:
-            async with asyncio.timeout(grace_seconds):
-                while self._running:
-                    await asyncio.wait(self._running)
-        except TimeoutError:
-            names = sorted(task.get_name() for task in self._running)
-            log.warning("tasks cancelled at shutdown", tasks=names, grace_seconds=grace_seconds)
-        finally:
-            self._closed = True
-            late = set(self._running)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+    def _close(self) -> None:
+        self._closed = True
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -92,3 +82,27 @@ async def open_tasks(*, grace_seconds: float) -> AsyncIterator[Tasks]:
         yield tasks
     finally:
         await tasks.drain(grace_seconds=grace_seconds)
+
+
+async def drain(
+    running: set[asyncio.Task[Any]], *, grace_seconds: float, give_up: Callable[[], None]
+) -> list[str]:
+    """Wait until `running` is empty, then call `give_up`, cancel what is left and name it.
+
+    Each task leaves the set when it ends. A cancelled wait, such as that of a shutdown phase over
+    its deadline, ends in the same way.
+    """
+    late: list[str] = []
+    try:
+        async with asyncio.timeout(grace_seconds):
+            while running:
+                await asyncio.wait(running)
+    except TimeoutError:
+        late = sorted(task.get_name() for task in running)
+    finally:
+        give_up()
+        left = list(running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+    return late

@@ -22,24 +22,9 @@ Ts = TypeVarTuple("Ts")
 log = structlog.get_logger()
 
 DEFAULT = "default"
-ACTIVE = Gauge(
-    "thread_pool_active_threads",
-    "Threads that run a blocking call now.",
-    ["purpose"],
-    multiprocess_mode="livesum",
-)
-TOTAL = Gauge(
-    "thread_pool_total_threads",
-    "Threads that may run at once.",
-    ["purpose"],
-    multiprocess_mode="livesum",
-)
-WAITING = Gauge(
-    "thread_pool_waiting_tasks",
-    "Calls that wait for a thread.",
-    ["purpose"],
-    multiprocess_mode="livesum",
-)
+ACTIVE = Gauge("thread_pool_active_threads", "Threads that run a blocking call now.", ["purpose"])
+TOTAL = Gauge("thread_pool_total_threads", "Threads that may run at once.", ["purpose"])
+WAITING = Gauge("thread_pool_waiting_tasks", "Calls that wait for a thread.", ["purpose"])
 QUEUE_SECONDS = Histogram(
     "thread_pool_queue_seconds",
     "How long a blocking call or a plain def route waited for its thread.",

@@ -6,13 +6,15 @@ killed pod loses what it had not finished. Work that must survive belongs in a t
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 
+from slipway_kit.concurrency.tasks import drain
 from slipway_kit.errors import Overloaded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.request_context import outliving
@@ -20,18 +22,8 @@ from slipway_kit.request_context import outliving
 T = TypeVar("T")
 log = structlog.get_logger()
 
-DEPTH = Gauge(
-    "queue_depth",
-    "Items that wait in a queue, without those being handled.",
-    ["queue"],
-    multiprocess_mode="livesum",
-)
-CAPACITY = Gauge(
-    "queue_capacity",
-    "Items that a queue takes before it refuses more.",
-    ["queue"],
-    multiprocess_mode="livesum",
-)
+DEPTH = Gauge("queue_depth", "Items that wait in a queue, without those being handled.", ["queue"])
+CAPACITY = Gauge("queue_capacity", "Items that a queue takes before it refuses more.", ["queue"])
 WAIT = Histogram(
     "queue_wait_seconds",
     "Time from putting an item into a queue to the start of its handling.",
@@ -73,28 +65,27 @@ class WorkQueue(Generic[T]):
             raise ValueError(f"queue {name} needs a size and workers of at least 1")
         self.name = name
         self._handle, self._size, self._workers, self._clock = handle, size, workers, clock
-        self._queue: asyncio.Queue[_Entry[T]] = asyncio.Queue(size)
-        self._open = False
+        self._waiting: deque[_Entry[T]] = deque()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._open, self._gave_up = False, False
         self._abandoned = 0
 
     def put(self, item: T) -> None:
-        """Leave `item` to the workers, or raise `QueueFull` or `QueueClosed`, both 503."""
+        """Leave `item` to the queue, or raise `QueueFull` or `QueueClosed`, both 503."""
         if not self._open:
             self._count("refused")
             raise QueueClosed(f"The queue {self.name} takes no work now; try again soon.")
-        entry = _Entry(item, self._clock(), outliving())
-        try:
-            self._queue.put_nowait(entry)
-        except asyncio.QueueFull:
+        if len(self._waiting) >= self._size:
             self._count("refused")
             raise QueueFull(
                 f"The queue {self.name} is full, {self._size} items wait; try again soon."
-            ) from None
-        self._show_depth()
+            )
+        self._waiting.append(_Entry(item, self._clock(), outliving()))
+        self._start()
 
     def __len__(self) -> int:
         """Count the items that wait."""
-        return self._queue.qsize()
+        return len(self._waiting)
 
     @asynccontextmanager
     async def running(self, *, grace_seconds: float) -> AsyncIterator[None]:
@@ -103,66 +94,29 @@ class WorkQueue(Generic[T]):
         What is left then, or when the wait is cancelled, is abandoned: cancelled, counted and
         reported by one log line.
         """
-        workers = [
-            asyncio.create_task(self._work(), name=f"queue {self.name}")
-            for _ in range(self._workers)
-        ]
-        self._open, self._abandoned = True, 0
+        self._open, self._gave_up, self._abandoned = True, False, 0
         CAPACITY.labels(self.name).set(self._size)
         try:
             yield
         finally:
             self._open = False
             try:
-                await self._finish(grace_seconds)
+                await drain(self._running, grace_seconds=grace_seconds, give_up=self._give_up)
             finally:
-                await self._stop(workers)
+                CAPACITY.labels(self.name).set(0)
+                if self._abandoned:
+                    log.error("queued work abandoned", queue=self.name, items=self._abandoned)
 
-    async def _finish(self, grace_seconds: float) -> None:
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self._queue.join()
-        except TimeoutError:
-            log.warning("queue outlasts its grace", queue=self.name, grace_seconds=grace_seconds)
-
-    async def _stop(self, workers: list[asyncio.Task[None]]) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
-            self._queue.task_done()
-            self._abandon()
-        for worker in workers:
-            worker.cancel()
-        try:
-            await asyncio.gather(*workers, return_exceptions=True)
-        finally:
-            self._show_depth()
-            CAPACITY.labels(self.name).set(0)
-            if self._abandoned:
-                log.error("queued work abandoned", queue=self.name, items=self._abandoned)
-
-    async def _work(self) -> None:
-        while True:
-            entry = await self._queue.get()
-            self._show_depth()
-            try:
-                await self._answer_for(entry)
-            finally:
-                self._queue.task_done()
-
-    async def _answer_for(self, entry: "_Entry[T]") -> None:
-        """Handle one item in a task of its own: whatever it does, the worker goes on."""
-        WAIT.labels(self.name).observe(self._clock() - entry.since)
-        task = asyncio.create_task(self._outcome(entry.item), context=entry.context)
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            task.cancel()
-            try:
-                await asyncio.wait({task})
-            finally:
-                self._judge(task, leaving=True)
-            raise
-        self._judge(task, leaving=False)
+    def _start(self) -> None:
+        """Begin with as many items as may be handled at once."""
+        while self._waiting and len(self._running) < self._workers:
+            item, since, context = self._waiting.popleft()
+            WAIT.labels(self.name).observe(self._clock() - since)
+            # In a task of its own: whatever it does, the next one has its turn.
+            task = asyncio.create_task(self._outcome(item), context=context)
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+        DEPTH.labels(self.name).set(len(self._waiting))
 
     async def _outcome(self, item: T) -> str:
         try:
@@ -172,14 +126,23 @@ class WorkQueue(Generic[T]):
             return "failed"
         return "done"
 
-    def _judge(self, task: asyncio.Task[str], *, leaving: bool) -> None:
-        if task.done() and not task.cancelled():
+    def _ended(self, task: asyncio.Task[str]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
             self._count(task.result())
-        elif leaving:
+        elif self._gave_up:
             self._abandon()
         else:
             log.error("queued work cancelled itself", queue=self.name)
             self._count("failed")
+        self._start()
+
+    def _give_up(self) -> None:
+        self._gave_up = True
+        while self._waiting:
+            self._waiting.pop()
+            self._abandon()
+        self._start()
 
     def _abandon(self) -> None:
         self._abandoned += 1
@@ -187,9 +150,6 @@ class WorkQueue(Generic[T]):
 
     def _count(self, outcome: str) -> None:
         ITEMS.labels(self.name, outcome).inc()
-
-    def _show_depth(self) -> None:
-        DEPTH.labels(self.name).set(self._queue.qsize())
 
 
 class _Entry(NamedTuple, Generic[T]):

@@ -11,20 +11,12 @@ from slipway_kit.metrics.files import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.overload.queue_limit import Places, QueueLimit
 
-SIZE = Gauge(
-    "db_pool_size", "Connections that the database pool keeps.", multiprocess_mode="livesum"
-)
+SIZE = Gauge("db_pool_size", "Connections that the database pool keeps.")
 CHECKED_OUT = Gauge(
-    "db_pool_checked_out",
-    "Connections that somebody holds now, those beyond the pool included.",
-    multiprocess_mode="livesum",
+    "db_pool_checked_out", "Connections that somebody holds now, those beyond the pool included."
 )
-OVERFLOW = Gauge(
-    "db_pool_overflow", "Connections beyond the size of the pool.", multiprocess_mode="livesum"
-)
-WAITING = Gauge(
-    "db_pool_waiting", "Those who wait for a connection of the pool.", multiprocess_mode="livesum"
-)
+OVERFLOW = Gauge("db_pool_overflow", "Connections beyond the size of the pool.")
+WAITING = Gauge("db_pool_waiting", "Those who wait for a connection of the pool.")
 WAIT_SECONDS = Histogram(
     "db_pool_wait_seconds",
     "How long it took to get a connection that others held.",

@@ -21,9 +21,7 @@ log = structlog.get_logger()
 
 ADMITTED = Counter("admission_admitted_total", "Requests that were let in; probes are not counted.")
 WAITING = Gauge(
-    "admission_waiting_requests",
-    "Requests that wait for their turn on the event loop.",
-    multiprocess_mode="livesum",
+    "admission_waiting_requests", "Requests that wait for their turn on the event loop."
 )
 EXPECTED_SECONDS = Gauge(
     "admission_expected_wait_seconds",

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +15,8 @@ import pytest
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from slipway_kit.concurrency.child_process import Child
 from slipway_kit.concurrency.offload import OffloadSettings, open_offload
-from slipway_kit.concurrency.process_pool import ComputationLost, ComputationTimeout
+from slipway_kit.concurrency.process_pool import Child, ComputationLost, ComputationTimeout
 from slipway_kit.logs import setup as logs
 from slipway_kit.pool_child import Job
 from slipway_kit.trace_context import continued
@@ -127,18 +127,25 @@ async def test_a_process_that_computes_at_shutdown_is_killed_in_time() -> None:
 
 
 async def test_who_waits_for_a_process_that_is_gone_at_once_is_told_so() -> None:
-    child = Child(pickle.dumps(None))
-    await child.begin()
-    asking = asyncio.create_task(child.run(pickle.dumps(Job(time.sleep, (60,), {}, {}))))
+    child = await Child.start()
+    pid = int(pickle.loads(await child.run(pickle.dumps(Job(os.getpid)))).result)
+    asking = asyncio.create_task(child.run(pickle.dumps(Job(time.sleep, (60,)))))
     await asyncio.sleep(0.05)
-    child.kill()
-    # The event loop has no chance to see it before `ended` does.
-    while child.lives:
-        time.sleep(0.001)  # noqa: ASYNC251 (that is the point)
-    await child.ended()
+    os.kill(pid, signal.SIGKILL)
+    # The event loop has no chance to see it before `kill` does.
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.001)  # noqa: ASYNC251 (that is the point)
+    await child.kill()
     async with asyncio.timeout(30):
         with pytest.raises((EOFError, OSError)):
             await asking
+
+
+async def test_a_process_writes_no_metric_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/somewhere")
+    async with open_offload(OffloadSettings()) as offload:
+        assert await offload.compute(os.getenv, "PROMETHEUS_MULTIPROC_DIR") is None
 
 
 async def test_signals_to_the_group_do_not_reach_a_computation() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import pickle
-import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +13,8 @@ from structlog.testing import capture_logs
 
 from kit.tests.support.turns import until
 from slipway_kit import pool_child as child
-from slipway_kit.concurrency import child_process
 from slipway_kit.concurrency.process_pool import (
+    Child,
     ChildTraceback,
     ComputationLost,
     ComputationTimeout,
@@ -27,44 +26,43 @@ from slipway_kit.errors import NotFound, Unavailable
 from slipway_kit.pool_child import Job, NotPicklable
 
 pytestmark = pytest.mark.anyio
-NOTHING = pickle.dumps(None)
 
 
-class FakeChild:
+class FakeChild(Child):
     """Answers as a real child does, when the test lets it."""
 
     def __init__(self, *, mute: bool = False) -> None:
-        self.mute, self.lives, self.killed = mute, True, False
+        self.mute, self.alive, self.killed = mute, True, False
         self.begun, self.go_on, self.gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.begun.set()
         self.go_on.set()
         self.jobs: list[Job] = []
 
-    async def begin(self) -> None:
-        await self.begun.wait()
+    @property
+    def lives(self) -> bool:
+        return self.alive
 
     async def run(self, job: bytes) -> bytes:
+        await self.begun.wait()
         self.jobs.append(pickle.loads(job))
         await self.go_on.wait()
-        if not self.lives:
+        if not self.alive:
             raise EOFError
-        return child.answer(job, NOTHING)
+        return child.answer(job)
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         self.end()
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         self.killed = True
         if not self.mute:
             self.end()
+        await self.gone.wait()
 
     def end(self) -> None:
-        self.lives = False
+        self.alive = False
         self.go_on.set()
         self.gone.set()
-
-    async def ended(self) -> None:
-        await self.gone.wait()
 
 
 class Family:
@@ -74,7 +72,7 @@ class Family:
         self.children: list[FakeChild] = []
         self._prepare = prepare
 
-    def __call__(self) -> FakeChild:
+    async def __call__(self) -> FakeChild:
         new = FakeChild()
         self._prepare(new)
         self.children.append(new)
@@ -187,12 +185,13 @@ async def test_the_slot_of_an_ended_process_is_free_when_nothing_is_left_of_it()
 
     family = Family(slow_to_die)
     own = pool(family, timeout_seconds=0.01, wait_seconds=0.01)
-    with pytest.raises(ComputationTimeout):
-        await own.run(abs, 1)
+    slow = asyncio.create_task(catch(own.run(abs, 1)))
+    await until(lambda: family.children and family.children[0].killed)
     with pytest.raises(ProcessPoolFull):
         await own.run(abs, 1)
     assert len(family.children) == 1
     family.children[0].end()
+    assert isinstance(await slow, ComputationTimeout)
     family._prepare = lambda _: None
     patient(own)
     assert await own.run(abs, -1) == 1
@@ -259,10 +258,10 @@ async def test_a_process_that_cannot_be_started_is_a_503_and_takes_no_slot() -> 
     assert await own.run(abs, -1) == 1
 
 
-async def test_a_process_that_never_begins_is_ended_and_a_503() -> None:
+async def test_a_process_that_never_begins_is_ended_and_a_504() -> None:
     family = Family(lambda child: child.begun.clear())
     own = pool(family, timeout_seconds=0.01)
-    with pytest.raises(ComputationLost):
+    with pytest.raises(ComputationTimeout):
         await own.run(abs, 1)
     assert family.children[0].killed
 
@@ -279,7 +278,7 @@ async def test_shutdown_waits_for_computations_and_takes_no_more() -> None:
     family.children[0].go_on.set()
     await closing
     assert await caller == 1
-    assert not family.children[0].lives
+    assert not family.children[0].alive
     assert not family.children[0].killed
 
 
@@ -372,12 +371,3 @@ async def test_a_job_tells_whose_request_it_is_for() -> None:
         await pool(family).run(abs, 1)
     [job] = family.children[0].jobs
     assert job.bound == {"request_id": "abc", "user": "<class 'object'>"}
-
-
-def test_a_child_writes_no_metric_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/somewhere")
-    started: list[dict[str, Any]] = []
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **keywords: started.append(keywords))
-    child_process.Child(NOTHING)._line.close()
-    assert "PROMETHEUS_MULTIPROC_DIR" not in started[0]["env"]
-    assert started[0]["start_new_session"]
