@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
@@ -41,13 +42,10 @@ class Setting:
 
 def settings() -> dict[str, list[Setting]]:
     """Return every setting in the order of its group, by owner: the kit, then the features."""
-    # The script's own folder is on the path, the service's is not.
-
-    from app.settings import GROUPS, all_groups
-
+    service = import_module("app.settings")
     found: dict[str, list[Setting]] = {}
-    for group in all_groups():
-        owner = KIT if group in GROUPS else group.__module__.split(".")[-2]
+    for group in service.all_groups():
+        owner = KIT if group in service.GROUPS else group.__module__.split(".")[-2]
         title = (group.__doc__ or "").split("\n")[0]
         for name, field in group.variables().items():
             info = group.model_fields[field]
