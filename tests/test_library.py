@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shutil
 import sys
 import tarfile
 import tomllib
@@ -18,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests import baking
+from tests.library import KIT, build
 from tools import lock, manifest
 
-KIT = baking.TEMPLATE / "kit"
 SERVICE = baking.TEMPLATE / baking.SERVICE
 PACKAGE = manifest.PACKAGE
 # Private parts of these are used: another release may change them without telling.
@@ -137,16 +136,7 @@ def test_the_service_s_groups_hold_what_the_library_declares() -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with wheel and sdist, made as `make kit-build` makes them."""
-    if not find_spec("flit_core"):
-        baking.missing("flit_core")
-    folder = tmp_path_factory.mktemp("kit")
-    shutil.copytree(KIT, folder / "kit", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    command = ("uv", "build", "--offline", "--no-build-isolation", "--quiet")
-    baking.run(
-        *(sys.executable, "-m", *command, "--python", sys.executable, "--out-dir", "dist", "kit"),
-        cwd=folder,
-    )
-    return folder / "dist"
+    return build(tmp_path_factory.mktemp("kit"))
 
 
 def metadata(text: bytes) -> Message:
