@@ -14,6 +14,8 @@ import pytest
 from tests import baking, machine
 
 CHECKS = ("lint", "types", "test")
+# The same tests, which must run most of the owner's code.
+MEASURED = ("lint", "types", "coverage")
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,13 @@ class Ground:
 def github_with_the_shop(ground: Ground) -> None:
     """Check it where it lies."""
     service = ground.used["shop", "github"]
-    baking.make("setup", *CHECKS, cwd=service, env=ground.environment, minutes=9)
+    baking.make("setup", *MEASURED, cwd=service, env=ground.environment, minutes=9)
 
 
 def github_without_example(ground: Ground) -> None:
     """Check it where it lies."""
     service = ground.used["none", "github"]
-    baking.make("setup", *CHECKS, cwd=service, env=ground.environment, minutes=9)
+    baking.make("setup", *MEASURED, cwd=service, env=ground.environment, minutes=9)
 
 
 def gitlab_with_the_shop_which_sets_itself_up_on_python_313(ground: Ground) -> None:

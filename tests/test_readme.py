@@ -24,7 +24,7 @@ ENDLESS = {"run", "dev"}
 # This test is part of the first, the demonstration has tests of its own, the rest needs minutes or
 # a network: the pipeline runs them.
 NOT_HERE = {"test", "chart", "test-runtime", "demo", "mutate", "tools", "lock", "hooks"}
-NOT_HERE |= {"image", "e2e", "faults", "bench", "mutate-chart"}
+NOT_HERE |= {"image", "e2e", "faults", "bench", "mutate-chart", "test-kit", "coverage"}
 
 ELSEWHERE = {"lock", "test-runtime", "coverage", "image", "test-image", "kind", "e2e", "hooks"}
 # These need a cluster, or minutes.
