@@ -158,6 +158,12 @@ def report(release: Release) -> str:
     )
 
 
+def added(name: str, have: float, change: str, *terms: tuple[float, str]) -> Limit:
+    """Make the limit of a sum; each term is an amount and what it stands for."""
+    arithmetic = " + ".join(f"{amount:g} {what}".rstrip() for amount, what in terms)
+    return Limit(name, sum(amount for amount, _ in terms), have, arithmetic, change)
+
+
 def _connections(release: Release) -> Limit:
     # One more for readiness: it looks on a connection outside the pool.
     per_worker = release.pool_size + release.max_overflow + 1
@@ -198,70 +204,52 @@ def _memory(release: Release, limit_mib: float) -> Limit:
 def waiting(release: Release) -> Iterator[Limit]:
     """Yield the limits of time alone: each wait is shorter than the one outside it."""
     plan = ShutdownPlan.within(release.shutdown_seconds)
-    query = release.pool_timeout_seconds + release.statement_timeout_ms / 1000
-    yield Limit(
-        name="one query within a request, s",
-        need=query,
-        have=release.request_timeout_seconds,
-        arithmetic=(
-            f"{release.pool_timeout_seconds:g} pool timeout"
-            f" + {release.statement_timeout_ms / 1000:g} statement timeout"
-        ),
-        change=(
-            "lower DATABASE_POOL_TIMEOUT_SECONDS or DATABASE_STATEMENT_TIMEOUT_MS,"
-            " or raise REQUEST_TIMEOUT_SECONDS"
-        ),
+    request, outbound = release.request_timeout_seconds, release.outbound_timeout_seconds
+    yield added(
+        "one query within a request, s",
+        request,
+        "lower DATABASE_POOL_TIMEOUT_SECONDS or DATABASE_STATEMENT_TIMEOUT_MS,"
+        " or raise REQUEST_TIMEOUT_SECONDS",
+        (release.pool_timeout_seconds, "pool timeout"),
+        (release.statement_timeout_ms / 1000, "statement timeout"),
     )
-    yield Limit(
-        name="one computation within a request, s",
-        need=release.compute_wait_seconds + release.compute_timeout_seconds,
-        have=release.request_timeout_seconds,
-        arithmetic=(
-            f"{release.compute_wait_seconds:g} wait + {release.compute_timeout_seconds:g} timeout"
-        ),
-        change=(
-            "lower PROCESS_POOL_WAIT_SECONDS or PROCESS_POOL_TIMEOUT_SECONDS,"
-            " or raise REQUEST_TIMEOUT_SECONDS"
-        ),
+    yield added(
+        "one computation within a request, s",
+        request,
+        "lower PROCESS_POOL_WAIT_SECONDS or PROCESS_POOL_TIMEOUT_SECONDS,"
+        " or raise REQUEST_TIMEOUT_SECONDS",
+        (release.compute_wait_seconds, "wait"),
+        (release.compute_timeout_seconds, "timeout"),
     )
-    yield Limit(
-        name="one connection within an outbound call, s",
-        need=release.outbound_pool_timeout_seconds + release.outbound_connect_timeout_seconds,
-        have=release.outbound_timeout_seconds,
-        arithmetic=(
-            f"{release.outbound_pool_timeout_seconds:g} pool timeout"
-            f" + {release.outbound_connect_timeout_seconds:g} connect timeout"
-        ),
-        change=(
-            "lower HTTP_CLIENT_POOL_TIMEOUT_SECONDS or HTTP_CLIENT_CONNECT_TIMEOUT_SECONDS,"
-            " or raise HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS"
-        ),
+    yield added(
+        "one connection within an outbound call, s",
+        outbound,
+        "lower HTTP_CLIENT_POOL_TIMEOUT_SECONDS or HTTP_CLIENT_CONNECT_TIMEOUT_SECONDS,"
+        " or raise HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS",
+        (release.outbound_pool_timeout_seconds, "pool timeout"),
+        (release.outbound_connect_timeout_seconds, "connect timeout"),
     )
-    yield Limit(
-        name="one outbound call within a request, s",
-        need=release.outbound_timeout_seconds,
-        have=release.request_timeout_seconds,
-        arithmetic=f"{release.outbound_timeout_seconds:g} outbound timeout",
-        change="lower HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS or raise REQUEST_TIMEOUT_SECONDS",
+    yield added(
+        "one outbound call within a request, s",
+        request,
+        "lower HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS or raise REQUEST_TIMEOUT_SECONDS",
+        (outbound, "outbound timeout"),
     )
-    yield Limit(
-        name="one request within the shutdown, s",
-        need=release.request_timeout_seconds,
-        have=plan.drain + plan.requests,
-        arithmetic=f"{release.request_timeout_seconds:g} request timeout",
-        change="lower REQUEST_TIMEOUT_SECONDS or raise SHUTDOWN_SECONDS",
+    yield added(
+        "one request within the shutdown, s",
+        plan.drain + plan.requests,
+        "lower REQUEST_TIMEOUT_SECONDS or raise SHUTDOWN_SECONDS",
+        (request, "request timeout"),
     )
 
 
 def _grace(release: Release, grace_period_seconds: float) -> Limit:
     plan = ShutdownPlan.within(release.shutdown_seconds)
-    return Limit(
-        name="shutdown within the grace period, s",
-        need=release.pre_stop_seconds + plan.grace_period,
-        have=grace_period_seconds,
-        arithmetic=(
-            f"{release.pre_stop_seconds:g} preStop + {plan.graceful_timeout} graceful timeout"
-            f" + {POD_SECONDS}"
-        ),
-        change="lower SHUTDOWN_SECONDS or raise terminationGracePeriodSeconds",
+    return added(
+        "shutdown within the grace period, s",
+        grace_period_seconds,
+        "lower SHUTDOWN_SECONDS or raise terminationGracePeriodSeconds",
+        (release.pre_stop_seconds, "preStop"),
+        (plan.graceful_timeout, "graceful timeout"),
+        (POD_SECONDS, ""),
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from slipway_kit.capacity import sums
-from slipway_kit.capacity.sums import Limit, Release
+from slipway_kit.capacity.sums import Limit, Release, added
 
 # What the service gives its database to answer a readiness probe, rounded up.
 _READINESS_SECONDS = 2
@@ -55,26 +55,21 @@ def limits(values: Values) -> Iterator[Limit]:
             arithmetic="one beyond the replicas or one missing",
             change="raise strategy.maxSurge or strategy.maxUnavailable",
         )
-    keep_alive, proxy = (
-        _at(values, "server.keepAliveSeconds"),
-        _at(values, "server.proxyIdleSeconds"),
-    )
+    keep_alive, proxy = (_at(values, f"server.{key}Seconds") for key in ("keepAlive", "proxyIdle"))
     if None not in (keep_alive, proxy):
-        yield Limit(
-            name="idle connections outlast the proxy, s",
-            need=proxy + 1,
-            have=keep_alive,
-            arithmetic=f"{proxy} at the proxy + 1",
-            change="raise server.keepAliveSeconds or lower the proxy's idle time",
+        yield added(
+            "idle connections outlast the proxy, s",
+            keep_alive,
+            "raise server.keepAliveSeconds or lower the proxy's idle time",
+            (proxy, "at the proxy"),
+            (1, ""),
         )
     if _at(values, "autoscaling.enabled"):
-        fewest, most = _at(values, "autoscaling.minReplicas", 1), _ceiling(values)
-        yield Limit(
-            name="fewest pods within the most",
-            need=fewest,
-            have=most,
-            arithmetic=f"{fewest} autoscaling.minReplicas",
-            change="lower autoscaling.minReplicas or raise autoscaling.maxReplicas",
+        yield added(
+            "fewest pods within the most",
+            _ceiling(values),
+            "lower autoscaling.minReplicas or raise autoscaling.maxReplicas",
+            (_at(values, "autoscaling.minReplicas", 1), "autoscaling.minReplicas"),
         )
 
 
@@ -129,33 +124,31 @@ def _ceiling(values: Values) -> int:
 
 
 def _probes(values: Values) -> Iterator[Limit]:
-    start_up, stall = (
-        _at(values, "server.startupSeconds"),
-        _at(values, "server.workerTimeoutSeconds"),
-    )
+    start_up = _at(values, "server.startupSeconds")
+    stall = _at(values, "server.workerTimeoutSeconds")
     if start_up is not None and (patience := _patience(values, "startup")):
-        yield Limit(
-            name="start-up within its probe, s",
-            need=start_up + 1,
-            have=patience,
-            arithmetic=f"{start_up} start-up + 1",
-            change="raise probes.startup.failureThreshold or lower server.startupSeconds",
+        yield added(
+            "start-up within its probe, s",
+            patience,
+            "raise probes.startup.failureThreshold or lower server.startupSeconds",
+            (start_up, "start-up"),
+            (1, ""),
         )
     if stall is not None and (patience := _patience(values, "liveness")):
-        yield Limit(
-            name="a stalled worker is replaced before its pod, s",
-            need=stall + 1,
-            have=patience,
-            arithmetic=f"{stall} worker timeout + 1",
-            change="raise probes.liveness.failureThreshold or lower server.workerTimeoutSeconds",
+        yield added(
+            "a stalled worker is replaced before its pod, s",
+            patience,
+            "raise probes.liveness.failureThreshold or lower server.workerTimeoutSeconds",
+            (stall, "worker timeout"),
+            (1, ""),
         )
     if (answer := _at(values, "probes.readiness.timeoutSeconds")) is not None:
-        yield Limit(
-            name="readiness answers within its probe, s",
-            need=_READINESS_SECONDS + 1,
-            have=answer,
-            arithmetic=f"{_READINESS_SECONDS} for the database + 1",
-            change="raise probes.readiness.timeoutSeconds",
+        yield added(
+            "readiness answers within its probe, s",
+            answer,
+            "raise probes.readiness.timeoutSeconds",
+            (_READINESS_SECONDS, "for the database"),
+            (1, ""),
         )
 
 

@@ -206,17 +206,10 @@ class ProcessPool:
         if self._closed:
             TASKS.labels("refused").inc()
             raise Unavailable("The service is restarting; try again.")
-        started = time.perf_counter()
-        if self._slots.locked():
-            await self._wait()
-        else:
-            await self._slots.acquire()
-        QUEUE_SECONDS.observe(time.perf_counter() - started)
-
-    async def _wait(self) -> None:
-        if self._waiting >= self._max_waiting:
+        if self._slots.locked() and self._waiting >= self._max_waiting:
             TASKS.labels("refused").inc()
             raise ProcessPoolFull
+        started = time.perf_counter()
         self._waiting += 1
         try:
             with WAITING.track_inprogress():
@@ -227,6 +220,7 @@ class ProcessPool:
             raise ProcessPoolFull from None
         finally:
             self._waiting -= 1
+        QUEUE_SECONDS.observe(time.perf_counter() - started)
 
     async def _answer(self, job: bytes) -> bytes:
         """Have a process do a job for the slot that was taken; one that did not do it is killed."""

@@ -3,9 +3,10 @@
 import re
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote
 
 TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
@@ -16,16 +17,7 @@ _URL = re.compile(
     r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:@/?#\[\]]*)(?::(?P<port>[0-9]+))?"
     r"(?:/(?P<name>[^/?#]*))?(?:\?(?P<query>[^#]*))?"
 )
-_PARAMETERS = (
-    "application_name",
-    "host",
-    "port",
-    "ssl",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-)
+_PARAMETERS = "application_name, host, port, ssl, sslcert, sslkey, sslmode, sslrootcert"
 
 
 class AddressError(ValueError):
@@ -71,21 +63,22 @@ class Tls:
         elif self.root == "system":
             context.load_default_certs()
         else:
-            self._load("sslrootcert", self.root, context)
+            with _named("sslrootcert", self.root):
+                context.load_verify_locations(cafile=self.root)
         if self.certificate:
-            self._load("sslcert", self.certificate, context)
+            with _named("sslcert", self.certificate):
+                # An empty password: without one OpenSSL asks at the terminal for an encrypted key.
+                context.load_cert_chain(self.certificate, self.key, password="")
         return context
 
-    def _load(self, parameter: str, path: str, context: ssl.SSLContext) -> None:
-        try:
-            if parameter == "sslrootcert":
-                context.load_verify_locations(cafile=path)
-            else:
-                # An empty password: without one OpenSSL asks at the terminal for an encrypted key.
-                context.load_cert_chain(path, self.key, password="")
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or type(error).__name__
-            raise AddressError(f"{parameter} {path} cannot be used: {reason}") from error
+
+@contextmanager
+def _named(parameter: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or type(error).__name__
+        raise AddressError(f"{parameter} {path} cannot be used: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +131,9 @@ def parse(url: str) -> Address:
 def _parameters(query: str) -> Iterator[tuple[str, str]]:
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
-        if name not in _PARAMETERS:
-            known = ", ".join(_PARAMETERS)
+        if name not in _PARAMETERS.split(", "):
             # A password with an unescaped ? in it ends up here, so the name is not repeated.
-            raise AddressError(f"it has a parameter that is none of {known}")
+            raise AddressError(f"it has a parameter that is none of {_PARAMETERS}")
         if value:
             yield name, unquote(value)
 
@@ -154,16 +146,12 @@ def _port(text: str) -> int:
 
 def _tls(parameters: dict[str, str]) -> Tls:
     mode = parameters.get("sslmode") or parameters.get("ssl") or "prefer"
-    for known in get_args(TlsMode):
-        if mode == known:
-            return Tls(
-                mode=known,
-                root=parameters.get("sslrootcert"),
-                certificate=_expand(parameters.get("sslcert")),
-                key=_expand(parameters.get("sslkey")),
-            )
-    raise AddressError(f"its sslmode is none of {', '.join(get_args(TlsMode))}")
-
-
-def _expand(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).expanduser())
+    if mode not in get_args(TlsMode):
+        raise AddressError(f"its sslmode is none of {', '.join(get_args(TlsMode))}")
+    files = {name: str(Path(path).expanduser()) for name, path in parameters.items()}
+    return Tls(
+        cast("TlsMode", mode),
+        parameters.get("sslrootcert"),
+        files.get("sslcert"),
+        files.get("sslkey"),
+    )
