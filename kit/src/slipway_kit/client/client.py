@@ -158,26 +158,19 @@ class HttpClient:
             with translated():
                 yield
             outcome = f"{call.status // 100}xx"
-        except UpstreamTimeout as error:
-            outcome = "timeout"
-            self._log(call, error)
-            raise
-        except UpstreamUnavailable as error:
-            outcome = "unavailable"
+        except (UpstreamTimeout, UpstreamUnavailable) as error:
+            outcome = "timeout" if isinstance(error, UpstreamTimeout) else "unavailable"
             # One that is refused is counted: a line for each would cost more than the refusal.
             if not isinstance(error, UpstreamBusy):
-                self._log(call, error)
+                # In the log alone: which upstreams there are is no business of a client.
+                host = httpx.URL(call.url).host
+                log.warning("upstream failed", method=call.method, host=host, cause=cause(error))
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
         finally:
             SECONDS.labels(outcome).observe(time.perf_counter() - started)
-
-    def _log(self, call: Call, error: Exception) -> None:
-        """Name the upstream in the log alone: which ones there are is no business of a client."""
-        host = httpx.URL(call.url).host
-        log.warning("upstream failed", method=call.method, host=host, cause=cause(error))
 
     async def _answer(
         self, call: Call, left: Callable[[], float], held: AsyncExitStack

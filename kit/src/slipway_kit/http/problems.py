@@ -1,7 +1,7 @@
 """The one shape that every error takes on the wire (RFC 9457)."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from itertools import chain
 from typing import Any
@@ -136,8 +136,5 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 def _field_error(problem: Mapping[str, Any]) -> dict[str, Any]:
     """Keep place and message; pydantic's `input`, `ctx` and `url` stay here."""
-    return {"loc": list(_short(problem["loc"])), "msg": str(problem["msg"])[:MAX_TEXT]}
-
-
-def _short(loc: Iterable[str | int]) -> Iterable[str | int]:
-    return (part[:MAX_TEXT] if isinstance(part, str) else part for part in loc)
+    loc = [part[:MAX_TEXT] if isinstance(part, str) else part for part in problem["loc"]]
+    return {"loc": loc, "msg": str(problem["msg"])[:MAX_TEXT]}
