@@ -186,7 +186,7 @@ def test_every_command_of_the_templates_readme_has_a_test() -> None:
 
 
 def test_the_pictures_are_those_of_the_service() -> None:
-    page = (baking.TEMPLATE / baking.SERVICE / "docs/how-it-works.md").read_text()
+    page = (baking.TEMPLATE / "kit/docs/how-it-works.md").read_text()
     pictures = re.findall(r"```mermaid\n.*?```", page, re.DOTALL)
     assert pictures == re.findall(
         r"```mermaid\n.*?```", (baking.TEMPLATE / "README.md").read_text(), re.DOTALL

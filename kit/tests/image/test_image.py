@@ -120,7 +120,7 @@ def test_there_is_nothing_to_build_or_install_with(engine: str) -> None:
 def test_it_holds_the_service_and_not_its_tests_tools_or_secrets(engine: str) -> None:
     held = set(inside(engine, "python", "-c", "import os; print(*os.listdir())").stdout.split())
     metadata = f"slipway_kit-{__version__}.dist-info"
-    service = {"app", "migrations", "alembic.ini", "gunicorn.conf.py"}
+    service = {"app", "migrations", "gunicorn.conf.py"}
     assert held == service | {"slipway_kit", metadata}
     code = "import os; print(*os.listdir('slipway_kit'))"
     package = set(inside(engine, "python", "-c", code).stdout.split())

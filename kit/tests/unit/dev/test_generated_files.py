@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-import pytest
+from tools import settings_page
 
-from kit.tests.support.paths import SERVICE
-from slipway_kit.dev import lock, settings_table
+from kit.tests.support.paths import REPOSITORY, SERVICE
+from slipway_kit.dev import lock
 
 
 def test_requirements_belong_to_the_dependency_tables() -> None:
@@ -30,43 +30,7 @@ def test_requirements_name_no_index_and_hash_everything() -> None:
         assert not any("://" in line or line.startswith("-") for line in lines), name
 
 
-def test_the_readme_lists_the_settings_as_they_are() -> None:
-    readme = (SERVICE / "README.md").read_text()
-    assert readme == settings_table.readme(readme), "run `python tools/settings_table.py`"
-    assert "| `DATABASE_POOL_SIZE` |" in readme
-
-
-def test_env_example_lists_the_settings_as_they_are() -> None:
-    written = (SERVICE / ".env.example").read_text()
-    assert written == settings_table.env_example(written), "run `python tools/settings_table.py`"
-    assert "#DATABASE_POOL_SIZE=" in written
-
-
-@pytest.fixture
-def garden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A feature with a setting, the only one there is."""
-    beds = settings_table.Setting("GARDEN_BEDS", "2", "beds to dig", "How the garden is kept.")
-    monkeypatch.setattr(settings_table, "settings", lambda: {"garden": [beds]})
-
-
-MARKS = """before
-# settings of garden: written by tools/settings_table.py
-# end of settings of garden
-after
-"""
-
-
-def test_the_settings_of_a_feature_are_written_between_its_marks(garden: None) -> None:
-    written = settings_table.env_example(MARKS)
-    assert "#GARDEN_BEDS=2\n# end of settings of garden\nafter\n" in written
-    assert settings_table.env_example(written) == written
-
-
-def test_the_settings_of_a_feature_that_is_gone_are_taken_out(garden: None) -> None:
-    gone = MARKS.replace("garden", "shop")
-    assert settings_table.env_example(f"{MARKS}{gone}").endswith("garden\nafter\nbefore\nafter\n")
-
-
-def test_a_file_without_marks_for_a_feature_is_told_which_to_add(garden: None) -> None:
-    with pytest.raises(settings_table.NoPlaceError, match="<!-- end of settings of garden -->"):
-        settings_table.readme("# Service")
+def test_the_page_of_settings_lists_them_as_they_are() -> None:
+    page = (REPOSITORY / "kit/docs/settings.md").read_text(encoding="utf-8")
+    assert page == settings_page.text(), "run `python -m tools.settings_page`"
+    assert "| `DATABASE_POOL_SIZE` | `10` |" in page

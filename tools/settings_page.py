@@ -1,0 +1,31 @@
+"""Write kit/docs/settings.md: every setting that the library gives a service.
+
+python -m tools.settings_page
+"""
+
+import os
+import sys
+from pathlib import Path
+
+TEMPLATE = Path(__file__).resolve().parents[1]
+SERVICE = TEMPLATE / "<<cookiecutter.project_slug>>"
+PAGE = TEMPLATE / "kit/docs/settings.md"
+HEAD = """# Settings
+
+Each is an environment variable; `python -m app settings` prints those of a service, its own too.
+A value that makes no sense, or an unknown name like these, stops the start with a sentence.
+
+"""
+
+
+def text() -> str:
+    """Return what the page should hold."""
+    from slipway_kit.dev.settings_table import settings, table  # noqa: PLC0415 (it is found late)
+
+    return HEAD + table(settings()["kit"])
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(SERVICE))
+    os.chdir(SERVICE)
+    PAGE.write_text(text(), encoding="utf-8")
