@@ -9,7 +9,7 @@ import yaml
 
 from tests import baking
 
-TARGETS = ["setup", "lint", "types", "coverage", "chart", "image", "kind", "e2e"]
+TARGETS = ["setup", "lint", "types", "coverage", "image", "kind", "e2e"]
 
 
 def tool(name: str) -> Path:
