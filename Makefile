@@ -12,7 +12,7 @@ CHECKERS = github.com/helm-unittest/helm-unittest/cmd/helm-unittest \
   sigs.k8s.io/controller-tools/cmd/controller-gen
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-kit chart test-runtime coverage image e2e faults bench lint types hooks lock manifest kit-build mutate mutate-chart
+.PHONY: help setup tools demo test test-kit without-fast chart test-runtime coverage image e2e faults bench lint types hooks lock manifest kit-build mutate mutate-chart
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ test: setup ## Every test of template and library, with each combination's own c
 test-kit: setup ## The library's unit, API and database tests alone (ARGS="tests/unit/db -k name")
 	@rm -rf build/coverage/kit && mkdir -p build/coverage/kit
 	@cd kit && COVERAGE_FILE="$(COVERAGE)/kit/data" $(MEASURE) run -m pytest $(ARGS)
+
+without-fast: setup ## The same, and those with processes, on a library without its folder fast/
+	@$(VENV_PYTHON) -m tools.without_fast $(QUARTER:%=--quarter=%)
 
 chart: setup ## The chart: its suites, its sums, its schemas and policies, its fit with the service
 	@$(VENV_PYTHON) -m pytest --verbose --durations=10 -m "not e2e" tests/chart

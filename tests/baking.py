@@ -1,7 +1,6 @@
 """Bakes services and runs their commands."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -9,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import on_service
-from tools.scaffolding import scaffold
+from tools import on_service, scaffolding
 
 TEMPLATE = Path(__file__).resolve().parents[1]
 SERVICE = "<<cookiecutter.project_slug>>"
@@ -84,17 +82,12 @@ def library(*arguments: str, service: Path, minutes: float = 5) -> str:
 
 def bake(source: Path | str, folder: Path, **answers: str) -> Path:
     """Bake a service with `answers` over the defaults into `folder`."""
-    return scaffold(source, folder, answers=answers, environment=environment())
+    return scaffolding.scaffold(source, folder, answers=answers, environment=environment())
 
 
 def clone(folder: Path) -> Path:
     """Copy into `folder` what git would put into a fresh clone once everything is committed."""
-    names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=TEMPLATE)
-    for name in names.split("\0"):
-        if name and (TEMPLATE / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TEMPLATE / name, folder / name, follow_symlinks=False)
-    return folder
+    return scaffolding.clone(TEMPLATE, folder)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -25,6 +25,7 @@ ENDLESS = {"run", "dev"}
 # a network: the pipeline runs them.
 NOT_HERE = {"test", "chart", "test-runtime", "demo", "mutate", "tools", "lock", "hooks"}
 NOT_HERE |= {"image", "e2e", "faults", "bench", "mutate-chart", "test-kit", "coverage"}
+NOT_HERE |= {"without-fast"}
 
 ELSEWHERE = {"lock", "test-runtime", "coverage", "image", "test-image", "kind", "e2e", "hooks"}
 # These need a cluster, or minutes.

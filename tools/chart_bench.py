@@ -15,6 +15,7 @@ import yaml
 
 from tools import chart_corpus
 from tools.chart_source import Mutation
+from tools.scaffolding import clone
 
 TEMPLATE = Path(__file__).resolve().parents[1]
 CHART = Path("helm/service")
@@ -32,7 +33,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         """Copy the tree into `folder`."""
         self._tree = folder / "tree"
-        _copy(self._tree)
+        clone(TEMPLATE, self._tree)
         self._chart = self._tree / CHART
         # A service may be called true.
         self._named = {name: self._link(folder / name, name) for name in ("service", "true")}
@@ -150,12 +151,3 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=SECONDS,
         check=False,
     )
-
-
-def _copy(folder: Path) -> None:
-    """Copy what git would put into a fresh clone once everything is committed."""
-    listed = _run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], TEMPLATE)
-    for name in listed.stdout.split("\0"):
-        if name and (TEMPLATE / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TEMPLATE / name, folder / name, follow_symlinks=False)

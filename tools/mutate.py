@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import TypeVar
 
 TEMPLATE = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TEMPLATE))
+
+from tools.scaffolding import clone  # noqa: E402 (found from anywhere)
+
 SERVICE = "<<cookiecutter.project_slug>>"
-# What the tests of library and service need; links between them stay links.
-PARTS = ("helm", "kit", SERVICE)
-NOT_COPIED = shutil.ignore_patterns(".venv", ".*_cache", ".coverage*", ".hypothesis", "build")
 QUARTERS = 4
 T = TypeVar("T")
 # A mutation that makes a test hang is noticed as well.
@@ -80,12 +81,6 @@ def named(every: Sequence[Mutation], words: Sequence[str]) -> list[Mutation]:
     return [one for one in every if not words or any(word in one.name for word in words)]
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy what the tests need."""
-    for part in PARTS:
-        shutil.copytree(source / part, target / part, ignore=NOT_COPIED, symlinks=True)
-
-
 def failure(tree: Path, tests: Sequence[str], *, seconds: float = SECONDS) -> str:
     """Run the tests of a tree; return what pytest says of one that fails or hangs, if one does."""
     places = [located(test) for test in tests]
@@ -122,7 +117,7 @@ def survives(whole: Path, mutation: Mutation) -> bool:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="broken-", dir=whole.parent) as folder:
         broken = Path(folder) / "tree"
-        copy(whole, broken)
+        shutil.copytree(whole, broken, symlinks=True)
         mutation.apply(broken)
         survived = not failure(broken, mutation.tests)
     verdict = "SURVIVED" if survived else "killed"
@@ -138,8 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     mutations = quarter_of(named(load(), options.words), options.quarter)
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
-        whole = Path(folder) / "whole"
-        copy(TEMPLATE, whole)
+        whole = clone(TEMPLATE, Path(folder) / "whole")
         tests = tuple(dict.fromkeys(test for m in mutations for test in m.tests))
         print(f"{len(tests)} tests must pass before anything is broken", flush=True)
         if said := failure(whole, tests, seconds=ALL_SECONDS):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,9 +26,10 @@ KIT = TEMPLATE / "kit"
 REPORTS = TEMPLATE / "build/reports"
 # They need the image of the service.
 WITH_IMAGE = {"image", "e2e"}
-# Most of their time they wait for processes: two files at once, with ports and databases of their
-# own, take half of it.
-AT_ONCE = {"runtime": 2}
+# Tests with processes wait most of their time: two files at once, each with ports and a database of
+# its own, take half of it.
+TOGETHER = {"runtime"}
+AT_ONCE = 2
 # Files of a suite that only every fourth run needs; what is not here is part of every run.
 QUARTERS = {
     "e2e": (
@@ -75,14 +76,21 @@ def left_out(suite: str, quarter: int | None) -> list[str]:
     return [f"--ignore=tests/{suite}/{file}" for files in others for file in files]
 
 
-def run_files(suite: str, service: Path) -> int:
-    """Run each file of a suite by itself, some at once; show what each says when it has ended."""
+def files_of(suite: str) -> list[str]:
+    """Return the files of a suite; the last in the alphabet take longest, and come first."""
+    found = sorted((KIT / "tests" / suite).rglob("test_*.py"), reverse=True)
+    return [str(file.relative_to(KIT)) for file in found]
 
-    def run(file: Path) -> int:
+
+def run_together(runs: Iterable[tuple[Path, str]], env: Mapping[str, str]) -> int:
+    """Run tests, each in its project, AT_ONCE of them; show what each says when it has ended."""
+
+    def run(one: tuple[Path, str]) -> int:
+        folder, tests = one
         done = subprocess.run(
-            command(str(file.relative_to(KIT))),
-            cwd=KIT,
-            env=environment(service),
+            command(*tests.split()),
+            cwd=folder,
+            env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -91,10 +99,8 @@ def run_files(suite: str, service: Path) -> int:
         print(done.stdout, flush=True)
         return done.returncode
 
-    # The last in the alphabet take longest: the short ones fill the end.
-    files = sorted((KIT / "tests" / suite).rglob("test_*.py"), reverse=True)
-    with ThreadPoolExecutor(AT_ONCE[suite]) as threads:
-        return max(threads.map(run, files))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return max(threads.map(run, runs))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -111,8 +117,9 @@ def main(arguments: Sequence[str]) -> int:
         service = scaffold(TEMPLATE, Path(folder), answers=answers)
         if suite in WITH_IMAGE:
             make(service, "image")
-        if suite in AT_ONCE:
-            status = run_files(suite, service)
+        if suite in TOGETHER:
+            runs = [(KIT, file) for file in files_of(suite)]
+            status = run_together(runs, environment(service))
         else:
             status = subprocess.run(
                 command(f"tests/{suite}", *left_out(suite, options.quarter)),

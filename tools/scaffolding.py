@@ -1,6 +1,7 @@
-"""Generate services, as the tools, the benchmarks and the tests do."""
+"""Generate services and copy the template, as the tools, the benchmarks and the tests do."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,3 +33,15 @@ def scaffold(
         )
     (service,) = set(folder.iterdir()) - before
     return service
+
+
+def clone(template: Path, folder: Path) -> Path:
+    """Copy what git would put into a fresh clone once everything is committed; links stay links."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=template, stdout=subprocess.PIPE, text=True, check=True)
+    for name in listed.stdout.split("\0"):
+        # What is deleted and not committed is listed too.
+        if name and (template / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(template / name, folder / name, follow_symlinks=False)
+    return folder
