@@ -41,12 +41,6 @@ class Contest:
 def small_answer(service: Path) -> Contest:
     """Return the ways to serve one small JSON object."""
     full = services.full
-    by_libraries = full(
-        service,
-        "10 % of traces, watched by the libraries",
-        sampled=0.1,
-        settings={"OBSERVE_FAST": "0"},
-    )
     return Contest(
         "small JSON object",
         BARE,
@@ -55,7 +49,6 @@ def small_answer(service: Path) -> Contest:
             Goal(full(service, "the service without traces"), SMALL),
             Goal(full(service, "the service, 10 % of traces", sampled=0.1), SMALL, 0.90),
             Goal(full(service, "the service, every trace", sampled=1), SMALL, 0.65),
-            Goal(by_libraries, SMALL),
         ),
     )
 

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import argparse
 import json
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from slipway_kit.db.migrations import MigrationError
@@ -127,7 +128,10 @@ def _capacity(options: argparse.Namespace) -> int:
 def _openapi(_: argparse.Namespace) -> int:
     from app.main import create_app
 
-    print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
+    # What is logged meanwhile is no part of the document.
+    with redirect_stdout(sys.stderr):
+        app = create_app()
+    print(json.dumps(app.openapi(), indent=2, ensure_ascii=False))
     return 0
 
 

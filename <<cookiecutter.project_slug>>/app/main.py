@@ -19,7 +19,6 @@ from slipway_kit.client.client import open_http_client
 from slipway_kit.concurrency.offload import Offload, open_offload
 from slipway_kit.concurrency.tasks import open_tasks
 from slipway_kit.db.engine import open_database
-from slipway_kit.fast import fastapi_memo as found_once
 from slipway_kit.http import docs_pages as docs
 from slipway_kit.http import limits as edge
 from slipway_kit.http import metrics, openapi, problems
@@ -32,6 +31,7 @@ from slipway_kit.metrics.saturation import open_saturation
 from slipway_kit.overload.route_shedding import RouteShedding
 from slipway_kit.server import entrance
 from slipway_kit.server.watchdog import open_watchdog
+from slipway_kit.service import fast_paths
 from slipway_kit.service.phases import open_phases
 from slipway_kit.service.resources import Resources
 from slipway_kit.tracing import provider as tracing
@@ -50,9 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     traces = settings.tracing.enabled
     logs.configure(level=server.log_level, json=server.logs_json, traces=traces)
     tracing.load(settings.tracing)
-    if server.observe_fast:
-        found_once.remember()
-    app = observe.ObservedApp(
+    app = FastAPI(
         title=about.NAME,
         description=about.DESCRIPTION,
         version=about.VERSION,
@@ -61,12 +59,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
-        telemetry=tracing.telemetry(settings.tracing, untraced=UNTRACED, fast=server.observe_fast),
+        telemetry=tracing.NO_TELEMETRY,
     )
     app.state.settings = settings
     app.state.drain = Drain()
     app.state.shedding = RouteShedding()
-    app.state.traces = tracing.Traces()
+    app.state.traces = tracing.Traces(enabled=traces)
 
     # A request tries one route after another: first those that most requests are for.
     for feature in FEATURES:
@@ -76,7 +74,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app, settings.openapi, owner=about.OWNER, tags=_tags())
     docs.install(app, server, settings.openapi)
     edge.install(app, server)
-    metrics.install(app, server)
+    metrics.install(app)
+    fast_paths.install(app, records=app.state.records, traces=app.state.traces)
     observe.install(app, server)
     entrance.install(app, server, always=health.PROBES)
     refuse_more_threads_than_pool(app, settings.database, threads=server.threadpool_tokens)
@@ -124,14 +123,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             settings.tracing,
             service=_description(settings),
             flush_seconds=plan.flush,
-            traces=app.state.traces if server.observe_fast else None,
+            traces=app.state.traces,
             untraced=UNTRACED,
         ),
         open_phases(open_seconds=server.startup_seconds, close_seconds=plan.close) as phases,
     ):
         await phases.open("metrics", metrics.open_metrics(app, server))
         app.state.resources = Resources(
-            database=await phases.open("database", open_database(settings.database)),
+            database=await phases.open(
+                "database", open_database(settings.database, spans=app.state.traces.origin)
+            ),
             offload=await phases.open("offload", _open_offload(settings)),
             http=await phases.open("http client", open_http_client(settings.http_client)),
             # After what they borrow, so that they are drained before it closes.

@@ -1,22 +1,28 @@
-"""Requests watched on the short way leave what the libraries' own middleware would."""
+"""Requests leave what the libraries' own middleware would have them leave."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, Request
-from fastapi.middleware.gzip import GZipMiddleware
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_fastapi_instrumentator import Instrumentator
+from prometheus_fastapi_instrumentator.metrics import Info, default
 from pydantic import BaseModel, SecretStr
 
 from app.main import create_app
 from app.settings import Settings
+from kit.tests.support.shortcuts import hide_shortcuts
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.http.observation import Observe
+from slipway_kit.http.request_metrics import NO_ROUTE, PROBES, method_label
+from slipway_kit.http.routes import route_of
+from slipway_kit.service import fast_paths
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 router = APIRouter(prefix="/api/v1/watched")
@@ -87,11 +93,10 @@ TIMED = ("_bucket", "_sum", "_created")
 VARY = ("time", "ms", "request_id", "pid")
 
 
-def watched(*, fast: bool, capsys: pytest.CaptureFixture[str]) -> tuple[list[Any], list[Any]]:
-    """Return the samples and the lines that the requests leave."""
+def watched(*, capsys: pytest.CaptureFixture[str]) -> tuple[FastAPI, list[Any], list[Any]]:
+    """Serve the requests; return the instrumentator's own samples, and the lines they leave."""
     server = ServerSettings(
         metrics_port=0,
-        observe_fast=fast,
         log_format="json",
         max_body_bytes=1000,
         docs_enabled=True,
@@ -100,17 +105,44 @@ def watched(*, fast: bool, capsys: pytest.CaptureFixture[str]) -> tuple[list[Any
     database = DatabaseSettings(url=SecretStr("postgresql://user:password@127.0.0.1:9/none"))
     app = create_app(Settings(server=server, database=database))
     app.include_router(router)
+    registry = instrumented_by_library(app)
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
         capsys.readouterr()
         for method, path, options in REQUESTS:
             client.request(method, path, **options)
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    samples = list(sampled(generate_latest(app.state.registry).decode()))
-    return samples, [
+    shown = [
         {name: value for name, value in line.items() if name not in VARY}
         for line in lines
         if line["event"] == "request"
     ]
+    return app, samples(registry), shown
+
+
+def instrumented_by_library(app: FastAPI) -> CollectorRegistry:
+    """Have the instrumentator's own middleware measure too, right within `Observe`."""
+    registry = CollectorRegistry()
+    count = default(registry=registry)
+    assert count is not None
+
+    def count_known(info: Info) -> None:
+        info.method = method_label(info.method)
+        # A redirect to another slash would be named by its path, of which there is no end.
+        if info.response is not None:
+            route = route_of(info.request.scope, status=info.response.status_code)
+            info.modified_handler = route or NO_ROUTE
+        count(info)
+
+    probes = [f"^{probe}$" for probe in PROBES]
+    Instrumentator(excluded_handlers=probes, registry=registry).add(count_known).instrument(app)
+    added = app.user_middleware.pop(0)
+    classes: list[Any] = [middleware.cls for middleware in app.user_middleware]
+    app.user_middleware.insert(classes.index(Observe) + 1, added)
+    return registry
+
+
+def samples(registry: CollectorRegistry) -> list[Any]:
+    return list(sampled(generate_latest(registry).decode()))
 
 
 def sampled(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
@@ -123,24 +155,46 @@ def sampled(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
                 yield sample.name, sample.labels, sample.value
 
 
-def test_metrics_and_lines_are_those_of_the_libraries(capsys: pytest.CaptureFixture[str]) -> None:
-    metrics, lines = watched(fast=True, capsys=capsys)
-    of_libraries, lines_of_libraries = watched(fast=False, capsys=capsys)
-    assert metrics == of_libraries
-    assert lines == lines_of_libraries
-    assert len(lines) == len(REQUESTS)
+@pytest.mark.parametrize("shortcuts", [True, False], ids=["as installed", "without shortcuts"])
+def test_metrics_are_those_of_the_libraries_own_middleware(
+    shortcuts: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not shortcuts:
+        hide_shortcuts(monkeypatch)
+    app, of_library, _ = watched(capsys=capsys)
+    metrics = samples(app.state.registry)
+    assert metrics == of_library
     assert {labels["handler"] for _, labels, _ in metrics if "handler" in labels} >= {
         "/api/v1/watched/things/{name}",
         "none",
     }
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_the_layers_of_fastapi_around_all_others_are_there_when_they_are_needed(
-    fast: bool,
+def test_lines_are_those_that_structlog_writes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = create_app(Settings(server=ServerSettings(metrics_port=0, observe_fast=fast)))
-    outermost = type(app.build_middleware_stack()).__name__
-    assert outermost == ("Observe" if fast else "ServerErrorMiddleware")
-    app.add_middleware(GZipMiddleware)
-    assert type(app.build_middleware_stack()).__name__ == "ServerErrorMiddleware"
+    _, _, lines = watched(capsys=capsys)
+    hide_shortcuts(monkeypatch)
+    _, _, lines_of_library = watched(capsys=capsys)
+    assert lines == lines_of_library
+    assert len(lines) == len(REQUESTS)
+
+
+def test_a_service_without_shortcuts_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_shortcuts(monkeypatch)
+    app = create_app(Settings(server=ServerSettings(metrics_port=0)))
+    assert "fast paths are not installed" in capsys.readouterr().out
+    assert app.state.records.add == app.state.records.count_and_log
+
+
+def test_shortcuts_that_lack_something_are_not_taken_for_absent_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lacking(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'asgiref'", name="asgiref")
+
+    monkeypatch.setattr(fast_paths, "import_module", lacking)
+    with pytest.raises(ModuleNotFoundError, match="asgiref"):
+        create_app(Settings(server=ServerSettings(metrics_port=0)))

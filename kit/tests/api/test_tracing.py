@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, HTTPException, WebSocket
+from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, WebSocket
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from app.main import create_app
 from app.settings import Settings
 from kit.tests.support.collector import Collector, Received, open_collector
 from kit.tests.support.lines import heard_lines
+from kit.tests.support.shortcuts import hide_shortcuts
 from kit.tests.support.tracing import untouched_tracing
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.sessions import ReadSessionDep
@@ -29,7 +31,7 @@ from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.http.docs_pages import ASSETS
 from slipway_kit.http.probes import PROBES
 from slipway_kit.service.resources import ResourcesDep
-from slipway_kit.tracing.provider import trace_client
+from slipway_kit.tracing.provider import Traces, trace_client
 from slipway_kit.tracing.settings import TracingSettings
 
 router = APIRouter(prefix="/traced")
@@ -85,8 +87,9 @@ async def converse(name: str, socket: WebSocket) -> None:
 class Traced:
     """The running service and the collector of its spans."""
 
-    def __init__(self, client: TestClient, collector: Collector) -> None:
-        self.client, self.collector = client, collector
+    def __init__(self, client: TestClient, collector: Collector, *, by: str) -> None:
+        # `by` is the instrumentation scope of the spans of requests.
+        self.client, self.collector, self.by = client, collector, by
 
     def received(self) -> list[Received]:
         self.flush()
@@ -98,27 +101,49 @@ class Traced:
         provider.force_flush()
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["short way", "by FastAPI"])
+@pytest.fixture(scope="module", params=["as installed", "without shortcuts", "by FastAPI"])
 def _service(migrated_url: str, request: pytest.FixtureRequest) -> Iterator[Traced]:
     with (
-        pytest.MonkeyPatch.context() as environment,
+        pytest.MonkeyPatch.context() as patch,
         open_collector() as collector,
         untouched_tracing(),
     ):
-        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        environment.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "30")
-        environment.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        patch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.3")
+        patch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        if request.param != "as installed":
+            hide_shortcuts(patch)
         app = create_app(
             Settings(
-                server=ServerSettings(metrics_port=0, observe_fast=request.param),
+                server=ServerSettings(metrics_port=0),
                 database=DatabaseSettings(url=SecretStr(migrated_url)),
                 tracing=TracingSettings(bsp_schedule_delay=60_000),
             )
         )
+        if request.param == "by FastAPI":
+            let_fastapi_trace(app)
         app.include_router(router, prefix="/api/v1")
         with TestClient(app, raise_server_exceptions=False) as client:
             client.get("/api/v1/traced/things/first")
-            yield Traced(client, collector)
+            by = "fastapi" if request.param == "by FastAPI" else "slipway_kit.http"
+            yield Traced(client, collector, by=by)
+
+
+def let_fastapi_trace(app: FastAPI) -> None:
+    """Have FastAPI's own telemetry make the spans of requests, and `Observe` none."""
+    untraced = PROBES | ASSETS
+    theirs = FastAPI(
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": lambda scope: scope["path"] in untraced,
+        }
+    )
+    app._telemetry, app._native_telemetry = theirs._telemetry, theirs._native_telemetry
+    (observation,) = (each for each in app.user_middleware if each.kwargs.get("traces"))
+    observation.kwargs["traces"] = Traces()
 
 
 @pytest.fixture
@@ -152,6 +177,13 @@ def test_a_request_is_exactly_one_server_span(
     assert found["url.path"] == path
     assert found.get("http.route") == (name.removeprefix("GET ") if "/" in name else None)
     assert found.get("error.type") == error
+
+
+def test_a_scope_is_a_package_that_a_stranger_finds(traced: Traced) -> None:
+    traced.client.get("/api/v1/traced/things/a")
+    statement, server = traced.received()
+    assert (statement.scope, server.scope) == ("slipway_kit.db", traced.by)
+    assert all(hasattr(import_module(span.scope), "__path__") for span in (statement, server))
 
 
 def test_a_bug_records_its_exception(traced: Traced) -> None:

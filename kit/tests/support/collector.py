@@ -25,6 +25,7 @@ class Received:
 
     name: str
     kind: str
+    scope: str
     trace_id: str
     span_id: str
     parent_id: str
@@ -135,6 +136,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Received]:
                 yield Received(
                     name=span.name,
                     kind=trace_pb2.Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
+                    scope=scope.scope.name,
                     trace_id=span.trace_id.hex(),
                     span_id=span.span_id.hex(),
                     parent_id=span.parent_span_id.hex(),

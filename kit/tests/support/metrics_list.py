@@ -9,6 +9,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
@@ -30,7 +31,10 @@ def defined() -> list[str]:
     """Return a row for each metric that the modules of the service make, sorted."""
     for module in pkgutil.walk_packages(slipway_kit.__path__, "slipway_kit."):
         import_module(module.name)
-    registries = (REGISTRY, create_app(Settings()).state.registry)
+    # What is logged meanwhile is no part of the list.
+    with redirect_stdout(sys.stderr):
+        app = create_app(Settings())
+    registries = (REGISTRY, app.state.registry)
     return sorted(row for registry in registries for row in _rows(registry))
 
 

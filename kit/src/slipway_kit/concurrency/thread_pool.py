@@ -13,7 +13,7 @@ import structlog
 from anyio import CapacityLimiter
 
 from slipway_kit.errors import Overloaded
-from slipway_kit.metrics.files import observer
+from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Gauge, Histogram
 from slipway_kit.overload.queue_limit import Places, QueueLimit
 

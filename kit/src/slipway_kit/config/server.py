@@ -70,10 +70,6 @@ class ServerSettings(Group):
     keep_alive_seconds: int = Field(
         default=75, ge=1, description="seconds an idle connection stays; above the proxy's"
     )
-    observe_fast: bool = Field(
-        default=True,
-        description="count, trace and log requests the short way; false: by each library's own",
-    )
     admission: Literal["protocol", "middleware", "off"] = Field(
         default="protocol",
         description="refuse what would wait too long: cheaply, through ASGI alone, or never",

@@ -19,6 +19,7 @@ from slipway_kit.db.pool import MeasuredPool
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.db.statements import trace_database
+from slipway_kit.tracing.origin import Origin
 
 log = structlog.get_logger()
 # Below the idle time after which firewalls and balancers forget a connection.
@@ -31,16 +32,21 @@ _GONE = ("57P01", "57P02", "57P03", "08", "53300")
 
 
 @asynccontextmanager
-async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
-    """Create the engine; connections open on first use, so a slow database delays no start."""
-    engine = _engine(settings)
+async def open_database(
+    settings: DatabaseSettings, *, spans: type[Origin] = Origin
+) -> AsyncIterator[Database]:
+    """Create the engine; connections open on first use, so a slow database delays no start.
+
+    Where traces are open, `spans` makes one of each statement.
+    """
+    engine = _engine(settings, spans)
     try:
         yield Database(engine, autocommit_reads=not settings.pgbouncer)
     finally:
         await _dispose(engine)
 
 
-def _engine(settings: DatabaseSettings) -> AsyncEngine:
+def _engine(settings: DatabaseSettings, spans: type[Origin]) -> AsyncEngine:
     arguments: dict[str, Any] = {"async_creator_fn": _connector(settings)}
     if settings.pgbouncer:
         arguments["prepared_statement_cache_size"] = 0
@@ -58,7 +64,7 @@ def _engine(settings: DatabaseSettings) -> AsyncEngine:
         hide_parameters=True,
     )
     _ping_in_one_trip(engine.dialect, pgbouncer=settings.pgbouncer)
-    trace_database(engine.dialect, settings.address)
+    trace_database(engine.dialect, settings.address, origin=spans)
     event.listen(engine.sync_engine, "handle_error", _driver_error)
     return engine
 

@@ -7,7 +7,7 @@ import asyncpg
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from slipway_kit.metrics.files import observer
+from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.overload.queue_limit import Places, QueueLimit
 

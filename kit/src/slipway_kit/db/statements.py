@@ -18,8 +18,11 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from slipway_kit.db.address import Address
+from slipway_kit.tracing.origin import Origin
 from slipway_kit.tracing.provider import recording
 
+# Instrumentation scope: who makes these spans.
+SCOPE_NAME = "slipway_kit.db"
 # Of a statement that inserts many rows, the end says nothing new.
 MAX_TEXT = 4096
 # Statements that are asked again and again.
@@ -30,7 +33,7 @@ _FIRST_WORD = re.compile(r"[A-Za-z]+")
 _initializing: ContextVar[bool] = ContextVar("initializing", default=False)
 
 
-def trace_database(dialect: Dialect, address: Address) -> None:
+def trace_database(dialect: Dialect, address: Address, *, origin: type[Origin] = Origin) -> None:
     """Make a span of each statement that `dialect` sends; nothing without traces.
 
     It holds the text with placeholders, never the values. SQLAlchemy has events for this, which
@@ -38,7 +41,7 @@ def trace_database(dialect: Dialect, address: Address) -> None:
     """
     if not recording():
         return
-    traced = _Statements(address)
+    traced = _Statements(address, origin)
     for name in ("do_execute", "do_executemany", "do_execute_no_params"):
         setattr(dialect, name, traced.around(getattr(dialect, name)))
     _leave_out_initialization(dialect)
@@ -47,19 +50,8 @@ def trace_database(dialect: Dialect, address: Address) -> None:
 class _Statements:
     """Makes the spans of one engine."""
 
-    def __init__(self, address: Address) -> None:
-        # Without traces never imported.
-        from slipway_kit.fast.light_span import Origin  # noqa: PLC0415
-        from slipway_kit.tracing.ids import HandedIds  # noqa: PLC0415
-
-        provider: Any = trace.get_tracer_provider()
-        ids = getattr(provider, "id_generator", None)
-        self._origin = Origin(
-            provider,
-            __name__,
-            kind=SpanKind.CLIENT,
-            ids=ids if isinstance(ids, HandedIds) else None,
-        )
+    def __init__(self, address: Address, origin: type[Origin]) -> None:
+        self._origin = origin(trace.get_tracer_provider(), SCOPE_NAME, kind=SpanKind.CLIENT)
         self._told = lru_cache(maxsize=_MOST_KNOWN)(self._tell)
         self._namespace = address.name or ""
         self._attributes: dict[str, str | int] = {

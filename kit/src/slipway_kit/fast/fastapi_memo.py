@@ -6,12 +6,10 @@ do those about a dependency: is it a generator or a coroutine, and does it ask f
 of an included router is looked for twice, once to see whether it is there. And at every step it
 looks whether its own telemetry watches the request, when that has never watched any. Together that
 is a fifth of a small request, more where there are many routes. FastAPI has no public place for a
-memory: `remember` puts one before the functions that it asks, when they are those that this was
-written for.
+memory: `enable` puts one before the functions that it asks.
 """
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, wraps
 from types import FunctionType
@@ -22,73 +20,69 @@ from fastapi.dependencies import utils
 from fastapi.telemetry import _asgi as telemetry
 from starlette.types import Scope
 
-# Functions of `utils` and their parameters.
-_ABOUT_FIELDS = {
-    "_get_param_aliases": ["field", "convert_underscores"],
-    "_get_param_model": ["field"],
-    "_is_json_field": ["field"],
-}
-_ABOUT_ANNOTATIONS = {"field_annotation_is_sequence": ["annotation"]}
-_ABOUT_CALLS = {
-    "_is_gen_callable": ["call"],
-    "_is_async_gen_callable": ["call"],
-    "_is_coroutine_callable": ["call"],
-}
-_ABOUT_DEPENDENCIES = {"_get_cache_key": ["dependant", "uses_scopes_cache"]}
+from slipway_kit.fast import guard
+
+# Functions of `utils` about fields, about annotations, about calls and about dependencies.
+_ABOUT_FIELDS = ("_get_param_aliases", "_get_param_model", "_is_json_field")
+_ABOUT_ANNOTATION = "field_annotation_is_sequence"
+_ABOUT_CALLS = ("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable")
+_ABOUT_DEPENDENCY = "_get_cache_key"
+_KNOWN = frozenset({"fd4b4c327c7789ae"})
 # A service has fewer; dependencies that a test overrides have new fields at each request.
 _MOST_KEPT = 4096
 # In the scope of a request: which router was asked, for what, and what it found.
-_FOUND = "found_once.route"
+_FOUND = "slipway_kit.found_route"
 _NOTHING: tuple[Any, ...] = (None, None, ())
 _UNKNOWN = (None, None)
 _NOTHING_WATCHED = nullcontext()
+# What was replaced: owner, name and function, the last one last.
+_originals: list[tuple[Any, str, Any]] = []
 _Search = Callable[[Any, Scope], tuple[Any, ...]]
 
 
-def remember() -> bool:
-    """Have FastAPI find out once, in this process; tell whether it does so as expected."""
-    if not _supported():
-        return False
+def supported() -> bool:
+    """Tell whether FastAPI finds these things out as it did."""
+    return bool(_originals) or guard.is_known(_parts, _KNOWN)
+
+
+def enable() -> None:
+    """Have FastAPI find out once, in this process."""
+    if _originals:
+        return
     for name in _ABOUT_FIELDS:
-        setattr(utils, name, lru_cache(_MOST_KEPT)(_original(utils, name)))
-    for name in _ABOUT_ANNOTATIONS:
-        setattr(utils, name, _of_what_can_be_kept(_original(utils, name)))
+        _replace(utils, name, lru_cache(_MOST_KEPT)(getattr(utils, name)))
+    _replace(utils, _ABOUT_ANNOTATION, _of_what_can_be_kept(getattr(utils, _ABOUT_ANNOTATION)))
     for name in _ABOUT_CALLS:
-        known = _of_functions(_original(utils, name))
+        known = _of_functions(getattr(utils, name))
         for module in (utils, routing):
-            setattr(module, name, known)
-    for name in _ABOUT_DEPENDENCIES:
-        setattr(utils, name, _of_dependencies(_original(utils, name)))
+            _replace(module, name, known)
+    _replace(utils, _ABOUT_DEPENDENCY, _of_dependencies(getattr(utils, _ABOUT_DEPENDENCY)))
     included = routing._IncludedRouter  # noqa: SLF001 (see above)
-    setattr(included, "_match", _for_its_request(_original(included, "_match")))  # noqa: B010
+    _replace(included, "_match", _for_its_request(included._match))  # noqa: SLF001 (the same)
     _watch_nothing_before_the_first()
-    return True
 
 
-def _supported() -> bool:
-    asked = _ABOUT_FIELDS | _ABOUT_ANNOTATIONS | _ABOUT_CALLS | _ABOUT_DEPENDENCIES
-    included = getattr(routing, "_IncludedRouter", None)
-    return (
-        all(_takes(utils, name, parameters) for name, parameters in asked.items())
-        and all(_takes(routing, name, parameters) for name, parameters in _ABOUT_CALLS.items())
-        and _takes(included, "_match", ["self", "scope"])
-        and _takes(included, "_handle_selected", ["self", "scope", "receive", "send"])
-        and _takes(routing, "_operation", ["name", "function"])
-        and _takes(routing, "get_telemetry_data", ["context"])
-        and hasattr(telemetry, "NativeTelemetry")
-    )
+def disable() -> None:
+    """Have FastAPI find out anew each time."""
+    while _originals:
+        setattr(*_originals.pop())
 
 
-def _takes(owner: Any, name: str, parameters: list[str]) -> bool:
-    if not hasattr(owner, name):
-        return False
-    return list(inspect.signature(_original(owner, name)).parameters) == parameters
+def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
+    _originals.append((owner, name, getattr(owner, name)))
+    setattr(owner, name, function)
 
 
-def _original(owner: Any, name: str) -> Callable[..., Any]:
-    """Return FastAPI's own function, also when there is a memory before it already."""
-    found: Callable[..., Any] = inspect.unwrap(getattr(owner, name))
-    return found
+def _parts() -> Iterable[Callable[..., Any]]:
+    included: Any = routing._IncludedRouter  # noqa: SLF001 (see above)
+    names = (*_ABOUT_FIELDS, _ABOUT_ANNOTATION, *_ABOUT_CALLS, _ABOUT_DEPENDENCY)
+    return [
+        *(getattr(utils, name) for name in names),
+        *(getattr(routing, name) for name in _ABOUT_CALLS),
+        *(included._match, included._handle_selected),  # noqa: SLF001 (see above)
+        *(getattr(routing, name) for name in ("_operation", "get_telemetry_data")),
+        telemetry.NativeTelemetry.__call__,
+    ]
 
 
 def _of_what_can_be_kept(function: Callable[[object], bool]) -> Callable[[object], bool]:
@@ -153,8 +147,6 @@ def _for_its_request(search: _Search) -> _Search:
 def _watch_nothing_before_the_first() -> None:
     """Have a step of a request ask for FastAPI's telemetry only once that has watched one."""
     watching = telemetry.NativeTelemetry.__call__
-    if hasattr(watching, "__wrapped__"):
-        return
     operation, data = (getattr(routing, name) for name in ("_operation", "get_telemetry_data"))
     watched = False
 
@@ -172,6 +164,6 @@ def _watch_nothing_before_the_first() -> None:
         watched = True
         return watching(self, **request)
 
-    setattr(routing, "_operation", no_operation)  # noqa: B010
-    setattr(routing, "get_telemetry_data", no_data)  # noqa: B010
-    setattr(telemetry.NativeTelemetry, "__call__", watch)  # noqa: B010
+    _replace(routing, "_operation", no_operation)
+    _replace(routing, "get_telemetry_data", no_data)
+    _replace(telemetry.NativeTelemetry, "__call__", watch)

@@ -10,19 +10,23 @@ within usual limits.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AnyValue
 
-from slipway_kit.tracing.ids import HandedIds
+from slipway_kit.fast import guard
+from slipway_kit.tracing.origin import Origin
+from slipway_kit.tracing.provider import Traces
 
+_KNOWN = frozenset({"b0ef927c0198ca0b"})
 # So many the SDK keeps of a span, unless the environment says otherwise.
 _MOST_ATTRIBUTES = 128
 _SIMPLE = frozenset({str, bool, int, float})
@@ -33,26 +37,52 @@ _IDLE = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
 _lock = threading.Lock()
 
 
-class Origin:
-    """Makes the spans of one name and kind: light ones where they fit, else those of the SDK.
+def _parts() -> Iterable[Callable[..., Any]]:
+    span, provider, processors = sdk.Span, sdk.TracerProvider, sdk.SynchronousMultiSpanProcessor
+    return [
+        *(sdk.Tracer.start_span, provider.get_tracer, ReadableSpan.__init__),
+        *(span.__init__, span.start, span.end, span.set_attributes, span.set_status),
+        *(span.update_name, span._readable_span),  # noqa: SLF001 (see above)
+        *(processors.on_start, processors.on_end, processors.add_span_processor),
+        *(BatchSpanProcessor.on_start, BatchSpanProcessor.on_end),
+    ]
 
-    `ids` are those of the provider. Without them none is light: one that became whole would have
-    another id.
+
+def supported() -> bool:
+    """Tell whether the SDK does with a span what it did."""
+    return guard.is_known(_parts, _KNOWN)
+
+
+def enable(traces: Traces) -> None:
+    """Have spans of `traces` made light, from the next time that they are opened."""
+    traces.origin = LightOrigin
+
+
+def disable(traces: Traces) -> None:
+    """Have spans made by the SDK, from the next time that `traces` are opened."""
+    traces.origin = Origin
+
+
+class LightOrigin(Origin):
+    """Makes light spans where they fit, else those of the SDK.
+
+    Below a span of anybody else, or where a span that became whole would have another id, the SDK
+    makes them.
     """
 
     def __init__(
         self,
-        provider: TracerProvider,
+        provider: trace.TracerProvider,
         name: str,
         *,
         kind: SpanKind,
-        ids: HandedIds | None,
         schema_url: str | None = None,
     ) -> None:
-        self.provider, self.kind = provider, kind
+        super().__init__(provider, name, kind=kind, schema_url=schema_url)
+        # Where light spans fit it is one of the SDK's.
+        self.provider: Any = provider
         self.scope = InstrumentationScope(name, "", schema_url)
-        self._tracer = provider.get_tracer(name, schema_url=schema_url)
-        self._ids, self._fits = ids, Fits(provider)
+        self._fits = Fits(provider)
 
     def begin(
         self,
@@ -71,13 +101,13 @@ class Origin:
         """Begin a span below the current one; below none, the sampler decides."""
         base = context.get_current()
         parent = trace.get_current_span(base)
-        if self._ids is None or not isinstance(parent, LightSpan):
-            return self._tracer.start_span(name, base, self.kind, attributes)
+        if self.ids is None or not isinstance(parent, LightSpan):
+            return self.tracer.start_span(name, base, self.kind, attributes)
         # Every sampler that can be set records what is below a recorded span of this process.
         above = parent.get_span_context()
         own = SpanContext(
             above.trace_id,
-            self._ids.generate_span_id(),
+            self.ids.generate_span_id(),
             is_remote=False,
             trace_flags=above.trace_flags,
             trace_state=above.trace_state,
@@ -86,14 +116,12 @@ class Origin:
 
     def whole(self, light: "LightSpan") -> Span:
         """Return a span of the SDK's with what a light one has."""
-        own = light.get_span_context()
-        if self._ids is not None:
-            self._ids.hand(trace_id=0 if light.parent_given else own.trace_id, span_id=own.span_id)
-        return self._tracer.start_span(
+        return self.start(
             light.name_given,
-            light.base,
-            self.kind,
-            light.attributes_given,
+            light.get_span_context(),
+            base=light.base,
+            parent=light.parent_given,
+            attributes=light.attributes_given,
             start_time=light.started,
         )
 
@@ -104,14 +132,14 @@ class Fits:
     The SDK has no public way to ask; one that keeps this elsewhere gets none.
     """
 
-    def __init__(self, provider: TracerProvider) -> None:
-        self._provider = provider
+    def __init__(self, provider: trace.TracerProvider) -> None:
+        self._provider: Any = provider
         # A processor that is added makes another tuple of them.
         self._processors: object = None
         self._known = False
 
     def __call__(self) -> bool:
-        """Tell it."""
+        """Look at the processors and limits that it has now."""
         try:
             processors = self._provider._active_span_processor._span_processors  # noqa: SLF001
             if processors is not self._processors:
@@ -137,12 +165,12 @@ def _is_idle(kind: type[SpanProcessor]) -> bool:
 class LightSpan(Span):
     """A span that is recorded; see above."""
 
-    # What `statements` asks of a current span.
+    # What `db.statements` asks of a current span.
     recorded = True
 
     def __init__(  # noqa: PLR0913 (what a span begins with)
         self,
-        origin: Origin,
+        origin: LightOrigin,
         name: str,
         own: SpanContext,
         *,

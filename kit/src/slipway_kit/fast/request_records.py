@@ -1,39 +1,72 @@
-"""What is left of a request when it is over: it is counted, and it is one line of the log.
+"""Access-log lines written by hand, all those of one turn of the event loop at once.
 
-Both are done at the end of the turn of the event loop in which requests ended, for all of them at
-once: written one by one, the system call alone costs more than the line. A process that is killed
-loses the records of that one turn.
+structlog asks six processors for each line and writes it on its own: the system call alone costs
+more than the line. Here requests are counted and written at the end of the turn in which they
+ended. A process that is killed loses the records of that one turn.
 """
 
 import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 
-from slipway_kit.http.ended import Ended
+from slipway_kit.http.ended import Ended, Records
 from slipway_kit.http.request_metrics import NO_ROUTE, Count, RequestMetrics
-from slipway_kit.http.routes import UNMATCHED
+from slipway_kit.logs import setup as logs
 
-log = structlog.get_logger("access")
 # Methods and statuses of each route; strangers can invent methods.
 _MOST_KINDS = 4096
+# Whose processors are known: one of a team's own may alter any line.
+_KNOWN = ("structlog.", "slipway_kit.logs.")
+_SAMPLE = Ended("GET", "/a", None, 200, 0.25, 0, 0, "sample", None)
 
 
-class Records:
-    """Counts requests, and writes the lines that `Ended.log` would as JSON.
+def wanted() -> bool:
+    """Tell whether lines are JSON objects of level INFO, as `logs.configure` was told."""
+    found = structlog.get_config()
+    shown = [structlog.make_filtering_bound_logger(level) for level in ("DEBUG", "INFO")]
+    renders = found["processors"][-1:]
+    as_json = any(isinstance(each, structlog.processors.JSONRenderer) for each in renders)
+    return as_json and found["wrapper_class"] in shown
 
-    Without `write` the lines are left to `Ended.log`.
-    """
+
+def supported() -> bool:
+    """Tell whether structlog, as it is configured, writes a line as it is written by hand."""
+    processors = structlog.get_config()["processors"]
+    if not all(_module(each).startswith(_KNOWN) for each in processors):
+        return False
+    written: list[str] = []
+    by_hand = BatchedRecords(RequestMetrics(CollectorRegistry()), write=written.append)
+    by_hand.keep(_SAMPLE)
+    by_hand.flush()
+    ours, theirs = (json.loads(line) for line in (*written, Context().run(_logged, processors)))
+    return bool(ours.pop("time") and theirs.pop("time")) and bool(ours == theirs)
+
+
+def enable(records: Records) -> None:
+    """Have `records` counted and written in batches."""
+    records.add = BatchedRecords(records.metrics, write=logs.write).add
+
+
+def disable(records: Records) -> None:
+    """Have `records` counted and written one by one."""
+    records.add = records.count_and_log
+
+
+class BatchedRecords:
+    """Counts requests, and writes the lines that `Ended.log` would as JSON."""
 
     def __init__(
         self,
         metrics: RequestMetrics,
         *,
-        write: Callable[[str], Any] | None,
+        write: Callable[[str], Any],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._metrics, self._write, self._clock = metrics, write, clock
@@ -46,8 +79,10 @@ class Records:
         if not self._pending:
             asyncio.get_running_loop().call_soon(self.flush)
         self._pending.append(ended)
-        if self._write is None:
-            ended.log()
+
+    def keep(self, ended: Ended) -> None:
+        """Take a record, which the next `flush` writes."""
+        self._pending.append(ended)
 
     def flush(self) -> None:
         """Write what there is."""
@@ -64,20 +99,13 @@ class Records:
             ms = f"{ended.seconds * 1000:.2f}"
             id_ = ended.request_id
             lines.append(f'{head}, "ms": {ms}, "request_id": "{id_}"{ids}, "time": "{now}"}}\n')
-        if self._write is not None:
-            self._write("".join(lines))
+        self._write("".join(lines))
 
     def _learn(self, kind: tuple[Any, ...], ended: Ended) -> tuple[Count, str]:
         """Look up once what all requests of a kind share: their series, and most of their line."""
-        line = {
-            "event": "request",
-            "method": ended.method,
-            "route": ended.route or UNMATCHED,
-            "status": ended.status,
-            "mode": ended.mode,
-            "level": "info",
-            "pid": os.getpid(),
-        }
+        fields = ended.fields()
+        del fields["ms"]
+        line = {"event": "request", **fields, "level": "info", "pid": os.getpid()}
         count = self._metrics.of(
             method=ended.method, handler=ended.route or NO_ROUTE, status=ended.status
         )
@@ -92,3 +120,17 @@ class Records:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._second_text}.{int(part * 1e6):06}Z"
+
+
+def _module(processor: object) -> str:
+    """Return where a function, or the class of an object that can be called, is from."""
+    return getattr(processor, "__module__", "") + "."
+
+
+def _logged(processors: Iterable[Any]) -> str:
+    """Return the line that structlog would write of the sample."""
+    structlog.contextvars.bind_contextvars(request_id=_SAMPLE.request_id)
+    event: Any = {"event": "request", **_SAMPLE.fields()}
+    for processor in processors:
+        event = processor(None, "info", event)
+    return str(event)

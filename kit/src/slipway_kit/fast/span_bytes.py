@@ -2,18 +2,23 @@
 
 Those cost several times the CPU, in a thread that takes it from the event loop. A span with events,
 links or anything else that most spans have not is left to that encoder. The exporter has no public
-place for another one: `install` takes the one that it names, when it names it as expected.
+place for another one, so that what it names is replaced.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from opentelemetry.exporter.otlp.proto.common import _internal
+from opentelemetry.exporter.otlp.proto.common._internal import trace_encoder as encoder
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http import trace_exporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.util.types import AttributeValue
 
-_USED = {"encode_spans", "SerializePartialToString"}
+from slipway_kit.fast import guard
+
+_KNOWN = frozenset({"0e0c95d24ffc44fd"})
 # Attributes that were written once are kept as bytes; strangers can invent values.
 _MOST_KEPT = 4096
 # Fractions that are equal may be written differently, as zero and minus zero are.
@@ -29,6 +34,42 @@ _NO_STATUS, _STATUS = b"\x7a\x00", b"\x7a\x02\x18"
 _LOCAL, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
 # Of messages that hold others, and of a pair in an attribute.
 _FIRST, _SECOND, _SCHEMA = b"\x0a", b"\x12", b"\x1a"
+
+
+def _parts() -> Iterable[Callable[..., Any]]:
+    exporter = trace_exporter.OTLPSpanExporter
+    names = (
+        *("encode_spans", "_encode_resource_spans", "_encode_span", "_span_flags"),
+        *("_encode_status", "_encode_parent_id"),
+    )
+    return [
+        exporter.export,
+        *(getattr(encoder, name) for name in names),
+        *(_internal._encode_attributes, _internal._encode_value),  # noqa: SLF001 (see above)
+    ]
+
+
+def supported() -> bool:
+    """Tell whether the exporter encodes spans as it did."""
+    return guard.is_known(_parts, _KNOWN)
+
+
+def enable() -> None:
+    """Have the exporter use a `SpanWriter`."""
+    writer = SpanWriter()
+
+    def encode(spans: Sequence[ReadableSpan]) -> Written:
+        try:
+            return Written(writer.write(spans))
+        except Exception:  # noqa: BLE001 (an attribute that nobody thought of costs no batch)
+            return Written(encode_spans(spans).SerializePartialToString())
+
+    setattr(trace_exporter, "encode_spans", encode)  # noqa: B010 (its type is another)
+
+
+def disable() -> None:
+    """Have the exporter use its own encoder."""
+    setattr(trace_exporter, "encode_spans", encode_spans)  # noqa: B010 (the same)
 
 
 class SpanWriter:
@@ -125,22 +166,6 @@ class Written:
     def SerializePartialToString(self) -> bytes:  # noqa: N802 (so it is called)
         """Return its bytes."""
         return self._data
-
-
-def install() -> bool:
-    """Have the exporter use a `SpanWriter`; tell whether it is one that can."""
-    if not set(trace_exporter.OTLPSpanExporter.export.__code__.co_names) >= _USED:
-        return False
-    writer = SpanWriter()
-
-    def encode(spans: Sequence[ReadableSpan]) -> Written:
-        try:
-            return Written(writer.write(spans))
-        except Exception:  # noqa: BLE001 (an attribute that nobody thought of costs no batch)
-            return Written(encode_spans(spans).SerializePartialToString())
-
-    setattr(trace_exporter, "encode_spans", encode)  # noqa: B010 (its type is another)
-    return True
 
 
 def _group(example: ReadableSpan, spans: bytes) -> bytes:

@@ -4,17 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.dependencies.models import Dependant, _is_async_gen_callable, _is_coroutine_callable
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 
 from slipway_kit.db.sessions import get_read_session, get_session
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.errors import SettingsError
-
-
-def runs_on_loop(call: Callable[..., Any] | None) -> bool:
-    """Tell whether FastAPI runs `call` on the event loop, by its own rule, or in a thread."""
-    return _is_coroutine_callable(call) or _is_async_gen_callable(call)
+from slipway_kit.http.routes import runs_on_loop
 
 
 def refuse_more_threads_than_pool(

@@ -7,38 +7,19 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server, values
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_fastapi_instrumentator import Instrumentator
-from prometheus_fastapi_instrumentator.metrics import Info, default
 
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.request_metrics import NO_ROUTE, PROBES, method_label
-from slipway_kit.http.routes import route_of
+from slipway_kit.http.ended import Records
+from slipway_kit.http.request_metrics import RequestMetrics
 
 
-def install(app: FastAPI, server: ServerSettings) -> None:
+def install(app: FastAPI) -> None:
     """Give the app a registry, so that two apps of one process do not share numbers.
 
-    Each request is measured by route template, method and status; probes are not counted. On the
-    short way `observe` does that, else the instrumentator's own middleware.
+    Each request is measured by route template, method and status; probes are not counted.
     """
     app.state.registry = CollectorRegistry()
-    if server.observe_fast:
-        return
-    count = default(registry=app.state.registry)
-    assert count is not None  # noqa: S101 (so it is for an app that is instrumented twice)
-
-    def count_known(info: Info) -> None:
-        info.method = method_label(info.method)
-        # A redirect to another slash would be named by its path, of which there is no end.
-        if info.response is not None:
-            route = route_of(info.request.scope, status=info.response.status_code)
-            info.modified_handler = route or NO_ROUTE
-        count(info)
-
-    probes = [f"^{probe}$" for probe in PROBES]
-    instrumentator = Instrumentator(excluded_handlers=probes, registry=app.state.registry)
-    instrumentator.add(count_known)
-    instrumentator.instrument(app)
+    app.state.records = Records(RequestMetrics(app.state.registry))
 
 
 @asynccontextmanager

@@ -14,14 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.errors import ServiceError
-from slipway_kit.fast.request_records import Records
 from slipway_kit.http.drain import Drain
 from slipway_kit.http.ended import Ended
 from slipway_kit.http.headers import Headers, merged, request_id_given, security_headers
 from slipway_kit.http.problems import problem_response
-from slipway_kit.http.request_metrics import WEBSOCKET, RequestMetrics
+from slipway_kit.http.request_metrics import WEBSOCKET
 from slipway_kit.http.routes import route_of
-from slipway_kit.logs import setup as logs
 from slipway_kit.tracing.provider import Traces
 
 if TYPE_CHECKING:
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("access")
 _BUG = 500
 _CLIENT_GONE = 499
-# What FastAPI puts around all middleware that is added.
-_AROUND = ("ServerErrorMiddleware", "ExceptionTelemetryMiddleware", "AppBodyLimitMiddleware")
 _OURS = frozenset({b"x-request-id", b"x-processed-time", b"connection"})
 
 
@@ -46,23 +42,6 @@ def _variable_of(name: str) -> ContextVar[str]:
 _REQUEST_ID = _variable_of("request_id")
 
 
-class ObservedApp(FastAPI):
-    """A FastAPI whose requests meet `Observe` first, and nothing around it that does the same."""
-
-    def build_middleware_stack(self) -> ASGIApp:
-        """Return the middleware without what FastAPI puts around all that is added to it.
-
-        Those layers answer 500 for what nobody handled, limit bodies and watch exceptions for
-        FastAPI's telemetry, and wrap every message of every answer once more.
-        """
-        whole = layer = super().build_middleware_stack()
-        while type(layer).__name__ in _AROUND:
-            layer = getattr(layer, "app")  # noqa: B009 (an ASGI app is not known to have one)
-        # A layer that was added around `Observe` needs those of FastAPI around it.
-        short = self.state.settings.server.observe_fast and isinstance(layer, Observe)
-        return layer if short else whole
-
-
 def install(app: FastAPI, server: ServerSettings) -> None:
     """Wrap everything that was added before."""
     app.add_middleware(
@@ -70,16 +49,8 @@ def install(app: FastAPI, server: ServerSettings) -> None:
         drain=app.state.drain,
         traces=app.state.traces,
         headers=security_headers(server),
-        ended=_recorder(app, server),
+        ended=app.state.records.add,
     )
-
-
-def _recorder(app: FastAPI, server: ServerSettings) -> Callable[[Ended], None]:
-    if not server.observe_fast:
-        return Ended.log
-    by_hand = server.logs_json and server.log_level in ("DEBUG", "INFO")
-    metrics = RequestMetrics(app.state.registry)
-    return Records(metrics, write=logs.write if by_hand else None).add
 
 
 class Observe:

@@ -1,5 +1,9 @@
-"""The template of the route that a request took, which logs, metrics and traces name it by."""
+"""The route that a request took: the template that it is named by, and where its function runs."""
 
+from collections.abc import Callable
+from typing import Any
+
+from fastapi.dependencies.models import _is_async_gen_callable, _is_coroutine_callable
 from prometheus_fastapi_instrumentator.routing import get_route_name
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -8,6 +12,11 @@ from starlette.types import Scope
 UNMATCHED = "unmatched"
 # Answers that no route gives: none was found, or one with another slash at its end.
 _UNROUTED = frozenset({307, 404})
+
+
+def runs_on_loop(call: Callable[..., Any] | None) -> bool:
+    """Tell whether FastAPI runs `call` on the event loop, by its own rule, or in a thread."""
+    return _is_coroutine_callable(call) or _is_async_gen_callable(call)
 
 
 def route_template(scope: Scope) -> str | None:

@@ -5,24 +5,19 @@ each scrape reads again, for ever. A slot is a small number that no other living
 and scrape time stay flat, and counters go on where the dead worker left them.
 """
 
-import mmap
 import os
 import shutil
 import sys
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Histogram, multiprocess, values
+from prometheus_client import CollectorRegistry, multiprocess, values
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 
 log = structlog.get_logger()
-# The doubles of a metric file, and the index of one value among them.
-Cell = tuple["memoryview[float]", int]
 # A new file of prometheus_client has this size, bytes.
 FILE_BYTES = 2**16
 # How many of them are used, and padding.
@@ -44,7 +39,6 @@ class ReservedDict(MmapedDict):
         if not read_mode:
             _reserve(filename)
         self._dropped: dict[str, tuple[float, float]] = {}
-        self._doubles = memoryview(b"").cast("d")
         super().__init__(filename, read_mode)
 
     def _init_value(self, key: str) -> None:
@@ -64,28 +58,20 @@ class ReservedDict(MmapedDict):
 
     def read_value(self, key: str) -> tuple[float, float]:
         """Return value and timestamp of a series, which is made when it is new."""
-        if self._dropped_now(key):
+        if self.lacks_room_for(key):
             return self._dropped[key]
         found: tuple[float, float] = super().read_value(key)
         return found
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
         """Store a value; that of a dropped series is kept by this process alone."""
-        if self._dropped_now(key):
+        if self.lacks_room_for(key):
             self._dropped[key] = (value, timestamp)
         else:
             super().write_value(key, value, timestamp)
 
-    def cell(self, key: str) -> Cell | None:
-        """Return where a value lies, for who writes it alone; `None` when it was dropped."""
-        if self._dropped_now(key):
-            return None
-        if self._doubles.nbytes < self._capacity:
-            # A mapping of its own: one that is lent out could not be closed after a fork.
-            self._doubles = memoryview(mmap.mmap(self._f.fileno(), self._capacity)).cast("d")
-        return self._doubles, self._positions[key] // self._doubles.itemsize
-
-    def _dropped_now(self, key: str) -> bool:
+    def lacks_room_for(self, key: str) -> bool:
+        """Tell whether the volume has no room for a series, which is made when it is new."""
         if key in self._positions:
             return False
         if key not in self._dropped:
@@ -146,45 +132,6 @@ def adopt(registry: CollectorRegistry) -> None:
         if isinstance(metric, MetricWrapperBase):
             for each in metric._metrics.values() if metric._is_parent() else [metric]:  # noqa: SLF001
                 each._metric_init()  # noqa: SLF001
-
-
-def cell_of(value: Any) -> Cell | None:
-    """Return where the file of this process keeps a value of prometheus_client.
-
-    `None` when the volume has no room for it; raises `AttributeError` when it is in no file.
-    """
-    # It looks whether it is in another process than before, which has files of its own.
-    value.get()
-    file: ReservedDict = value._file  # noqa: SLF001 (it does not tell where it writes)
-    return file.cell(value._key)  # noqa: SLF001 (the same)
-
-
-def observer(histogram: Histogram) -> Callable[[float], None]:
-    """Return what does as `histogram.observe`, without its lookups where its values are in a file.
-
-    Ask in the process that observes, and for the histogram of one set of labels.
-    """
-    try:
-        amounts, counts, bounds = private(histogram, "sum", "buckets", "upper_bounds")
-        cells = [cell_of(value) for value in (amounts, *counts)]
-    except (AttributeError, KeyError, TypeError):
-        # In memory, or another version of the library.
-        return histogram.observe
-    if None in cells:
-        return histogram.observe
-    (file, total), *buckets = (cell for cell in cells if cell is not None)
-    indexes = [index for _, index in buckets]
-
-    def observe(amount: float) -> None:
-        file[total] += amount
-        file[indexes[bisect_left(bounds, amount)]] += 1.0
-
-    return observe
-
-
-def private(metric: Any, *names: str) -> list[Any]:
-    """Return what a metric of prometheus_client keeps to itself."""
-    return [getattr(metric, f"_{name}") for name in names]
 
 
 def lowest_free(taken: Iterable[int]) -> int:

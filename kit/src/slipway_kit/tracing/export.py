@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from slipway_kit.metrics.instruments import Counter
 from slipway_kit.tracing.ids import HandedIds
+from slipway_kit.tracing.origin import Origin
 from slipway_kit.tracing.request_spans import RequestSpans, Sampling
 from slipway_kit.tracing.settings import TracingSettings
 
@@ -45,10 +46,9 @@ class SpanExport:
         exporter: SpanExporter | None = None,
     ) -> None:
         self._exporter = CountedExporter(exporter or OTLPSpanExporter(session=OneWaySession()))
-        self._ids = HandedIds()
         self._sampling = Sampling(settings.traces_sampler, settings.traces_sampler_arg)
         self.provider = TracerProvider(
-            resource=_resource(service), id_generator=self._ids, shutdown_on_exit=False
+            resource=_resource(service), id_generator=HandedIds(), shutdown_on_exit=False
         )
         self._processor = CountedProcessor(
             self._exporter,
@@ -58,9 +58,9 @@ class SpanExport:
         )
         self.provider.add_span_processor(self._processor)
 
-    def request_spans(self, *, untraced: Collection[str]) -> RequestSpans:
+    def request_spans(self, *, untraced: Collection[str], origin: type[Origin]) -> RequestSpans:
         """Return what makes the spans of requests to all but some paths."""
-        return RequestSpans(self.provider, self._ids, self._sampling, untraced=untraced)
+        return RequestSpans(self.provider, self._sampling, untraced=untraced, origin=origin)
 
     async def close(self, *, seconds: float) -> None:
         """Send what is queued for at most `seconds`; log how many spans are lost.

@@ -1,7 +1,6 @@
 """Traces: one span a request and one for each call that it makes, sent on by OTLP over HTTP.
 
-The requests' spans are FastAPI's own. Without an endpoint nothing of the SDK is imported, and a
-request does not ask for it.
+Without an endpoint nothing of the SDK is imported, and a request does not ask for it.
 """
 
 import os
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import propagate, trace
-from starlette.types import Scope
 
 from slipway_kit.trace_context import TRACE_CONTEXT
+from slipway_kit.tracing.origin import Origin
 from slipway_kit.tracing.settings import TracingSettings
 
 if TYPE_CHECKING:
@@ -25,32 +24,23 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
+# FastAPI's own telemetry makes no spans beside those of the middleware that observes requests.
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+
 class Traces:
-    """What makes the spans of requests, while traces are open."""
+    """What makes the spans of requests, while traces are open, and where spans come from."""
 
-    spans: "RequestSpans | None" = None
-
-
-def telemetry(
-    settings: TracingSettings, *, untraced: Collection[str], fast: bool
-) -> TelemetryConfig:
-    """Configure FastAPI's own spans: one for each request and WebSocket, none for some paths.
-
-    On the short way (`fast`) `observe` makes these spans, and FastAPI none.
-    """
-
-    def is_untraced(scope: Scope) -> bool:
-        path: str = scope["path"]
-        return path.removeprefix(scope.get("root_path", "")) in untraced
-
-    return {
-        "tracing": settings.enabled and not fast,
-        "metrics": False,
-        "logs": False,
-        "operation_spans": False,
-        "auto_configure": False,
-        "exclude": is_untraced,
-    }
+    def __init__(self, *, enabled: bool = False) -> None:
+        self.enabled = enabled
+        self.spans: RequestSpans | None = None
+        self.origin: type[Origin] = Origin
 
 
 def load(settings: TracingSettings) -> None:
@@ -61,8 +51,7 @@ def load(settings: TracingSettings) -> None:
     if settings.enabled:
         import opentelemetry.instrumentation.httpx  # noqa: F401, PLC0415
 
-        from slipway_kit.fast import span_bytes  # noqa: F401, PLC0415
-        from slipway_kit.tracing import export as span_export  # noqa: F401, PLC0415
+        from slipway_kit.tracing import export  # noqa: F401, PLC0415
 
 
 @asynccontextmanager
@@ -84,7 +73,6 @@ async def open_tracing(
         yield
         return
     # Without traces never imported.
-    from slipway_kit.fast.span_bytes import install  # noqa: PLC0415
     from slipway_kit.tracing.export import SpanExport, rare_lines  # noqa: PLC0415
 
     with rare_lines():
@@ -97,8 +85,7 @@ async def open_tracing(
         _follow_standards()
         trace.set_tracer_provider(export.provider)
         if traces is not None:
-            install()
-            traces.spans = export.request_spans(untraced=untraced)
+            traces.spans = export.request_spans(untraced=untraced, origin=traces.origin)
         try:
             yield
         finally:

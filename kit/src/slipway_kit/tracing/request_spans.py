@@ -2,7 +2,7 @@
 
 Whether a trace is recorded is decided before anything is made, by the rule of the SDK's samplers.
 A request that is not recorded has a placeholder, which hands the decision on to what it calls.
-FastAPI can make these spans too: the same, in several times the CPU.
+FastAPI's own telemetry makes the same spans in several times the CPU.
 """
 
 import time
@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -22,18 +21,20 @@ from opentelemetry.trace import (
     SpanKind,
     StatusCode,
     TraceFlags,
+    TracerProvider,
 )
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
-from slipway_kit.fast.light_span import Origin
 from slipway_kit.trace_context import TRACE_CONTEXT
-from slipway_kit.tracing.ids import HandedIds
+from slipway_kit.tracing.origin import Origin
 
 Headers = Mapping[bytes, bytes]
 Attributes = dict[str, AttributeValue]
 
+# Instrumentation scope: who makes these spans.
+SCOPE_NAME = "slipway_kit.http"
 _SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 # The methods that the convention knows.
 _METHODS = frozenset(
@@ -46,6 +47,7 @@ _SECRETS = (
 )
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _NORMAL_CLOSE = (1000, 1001)
+_LIBRARY = "slipway_kit."
 _NOWHERE = Context()
 _TRACE_CONTEXT = (b"traceparent", b"tracestate")
 
@@ -167,14 +169,25 @@ def _failure(scope: Scope, status: int | None, error: BaseException | None) -> s
     if isinstance(error, WebSocketDisconnect) and error.code in _NORMAL_CLOSE:
         return None
     if error is not None:
-        kind = type(error)
-        place = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-        return f"{place}{kind.__qualname__}"
+        return _public_name(type(error))
     if scope["type"] == "websocket":
         return None
     if status is None:
         return "incomplete_response"
     return str(status) if status >= 500 else None  # noqa: PLR2004 (what a server is to blame for)
+
+
+def _public_name(kind: type[BaseException]) -> str:
+    """Return the name under which a stranger finds a class.
+
+    One of this library is found in its package, whichever module of that defines it.
+    """
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    place = kind.__module__
+    if place.startswith(_LIBRARY):
+        place = ".".join(place.split(".")[:2])
+    return f"{place}.{kind.__qualname__}"
 
 
 class RequestSpans:
@@ -183,14 +196,12 @@ class RequestSpans:
     def __init__(
         self,
         provider: TracerProvider,
-        ids: HandedIds,
         sampling: Sampling,
         *,
         untraced: Collection[str],
+        origin: type[Origin] = Origin,
     ) -> None:
-        self._origin = Origin(
-            provider, "app", kind=SpanKind.SERVER, ids=ids, schema_url=_SCHEMA_URL
-        )
+        self._origin = origin(provider, SCOPE_NAME, kind=SpanKind.SERVER, schema_url=_SCHEMA_URL)
         self._sampling, self._untraced = sampling, untraced
         # Other formats, and baggage, only where the environment asks for them.
         self._trace_context_alone = propagate.get_global_textmap() is TRACE_CONTEXT

@@ -1,7 +1,6 @@
 """What FastAPI finds out once is what it finds out each time."""
 
 import functools
-import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
@@ -32,7 +31,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import AliasChoices, BaseModel, Json, StringConstraints
 from starlette.routing import Match
 
-from slipway_kit.fast import fastapi_memo as found_once
+from slipway_kit.fast import fastapi_memo
 
 # Of a module, types know less than there is.
 FASTAPI: Any = utils
@@ -81,24 +80,21 @@ def fields() -> Iterator[Any]:
 
 
 @pytest.fixture
-def original(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Give FastAPI's own functions; what a test changes is taken back."""
-    own = {name: inspect.unwrap(getattr(FASTAPI, name)) for name in NAMES}
-    for name, function in own.items():
-        monkeypatch.setattr(FASTAPI, name, function)
-    for owner, name in (
-        *((ROUTING, name) for name in CALLS),
-        (INCLUDED, "_match"),
-        (ROUTING, "_operation"),
-        (ROUTING, "get_telemetry_data"),
-        (NativeTelemetry, "__call__"),
-    ):
-        monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
-    return own
+def original(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Give FastAPI's own functions, as they are now; what a test enables is taken back.
+
+    What it patches is taken back after that.
+    """
+    enabled = bool(fastapi_memo._originals)
+    fastapi_memo.disable()
+    yield {name: getattr(FASTAPI, name) for name in NAMES}
+    fastapi_memo.disable()
+    if enabled:
+        fastapi_memo.enable()
 
 
 def test_every_answer_is_that_of_fastapi_the_second_time_too(original: dict[str, Any]) -> None:
-    assert found_once.remember()
+    fastapi_memo.enable()
     asked = list(fields())
     assert len(asked) == 12
     for field in [*asked, *asked]:
@@ -148,7 +144,7 @@ async def returns_later() -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_whatever_is_called_is_what_it_is(original: dict[str, Any], name: str) -> None:
-    assert found_once.remember()
+    fastapi_memo.enable()
     plain = [generates, generates_plainly, returns, returns_later, functools.partial(generates)]
     for call in 2 * [*plain, *map(Equal, plain), Equal, None]:
         assert getattr(FASTAPI, name)(call) == original[name](call)
@@ -163,7 +159,7 @@ def test_a_dependency_has_the_key_that_fastapi_gives_it(original: dict[str, Any]
     ) -> None:
         del plain, scoped, function
 
-    assert found_once.remember()
+    fastapi_memo.enable()
     found = get_dependant(path="/", call=asks).dependencies
     assert len(found) == 3
     for dependant in [*found, *found]:
@@ -174,8 +170,8 @@ def test_a_dependency_has_the_key_that_fastapi_gives_it(original: dict[str, Any]
 def test_dependencies_that_are_new_each_time_are_not_kept_for_ever(
     original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(found_once, "_MOST_KEPT", 4)
-    assert found_once.remember()
+    monkeypatch.setattr(fastapi_memo, "_MOST_KEPT", 4)
+    fastapi_memo.enable()
     for number in range(10):
         made = get_dependant(path="/", call=returns, name=f"{number}")
         key = original["_get_cache_key"](dependant=made)
@@ -198,7 +194,7 @@ def test_a_field_is_asked_about_once(
         return bool(original["field_annotation_is_sequence"](annotation))
 
     monkeypatch.setattr(FASTAPI, "field_annotation_is_sequence", field_annotation_is_sequence)
-    assert found_once.remember()
+    fastapi_memo.enable()
     app = FastAPI()
 
     @app.get("/")
@@ -261,7 +257,7 @@ def test_a_request_finds_the_same_route(original: dict[str, Any]) -> None:
                 return [*found, socket.receive_text()]
 
     before = answers()
-    assert found_once.remember()
+    fastapi_memo.enable()
     assert answers() == before
     assert {answer[0] for answer in before[:-1]} == {200, 404, 405, 422}
     assert before[-1] == "x"
@@ -277,7 +273,7 @@ def test_a_route_is_looked_for_once(
         return own(self, scope)
 
     monkeypatch.setattr(INCLUDED, "_match", _match)
-    assert found_once.remember()
+    fastapi_memo.enable()
     with TestClient(routes()) as client:
         assert client.get("/v1/things/new").text == '"new"'
         assert client.get("/v1/things/new").text == '"new"'
@@ -285,7 +281,7 @@ def test_a_route_is_looked_for_once(
 
 
 def test_what_was_found_for_another_path_is_not_taken(original: dict[str, Any]) -> None:
-    assert found_once.remember()
+    fastapi_memo.enable()
     (outer, *_) = (route for route in routes().routes if isinstance(route, INCLUDED))
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/v1/things/new"}
     match, *_ = outer._match(scope)
@@ -323,7 +319,7 @@ def test_telemetry_is_looked_for_once_there_is_some(
     before = spans_of()
     assert len(before) > 1
     monkeypatch.setattr(ROUTING, "_operation", _operation)
-    assert found_once.remember()
+    fastapi_memo.enable()
     assert spans_of(tracing=False, metrics=False, logs=False) == set()
     assert not looked
     assert spans_of() == before
@@ -351,47 +347,57 @@ def test_a_request_gets_the_same_answer(original: dict[str, Any]) -> None:
             ]
 
     before = answers()
-    assert found_once.remember()
+    fastapi_memo.enable()
     assert [answers(), answers()] == [before, before]
     assert before[0] == {"number": 1, "some": [2, 3], "body": {"a": 1}, "token": "t"}
 
 
-def test_twice_is_once(original: dict[str, Any]) -> None:
-    assert found_once.remember()
-    assert found_once.remember()
-    for name, function in original.items():
-        assert inspect.unwrap(getattr(FASTAPI, name)) is function
+def test_twice_is_once_and_is_taken_back(original: dict[str, Any]) -> None:
+    own = functions()
+    fastapi_memo.enable()
+    kept = functions()
+    fastapi_memo.enable()
+    assert functions() == kept
+    assert not set(own.values()) & set(kept.values())
+    fastapi_memo.disable()
+    assert functions() == own
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_fastapi_that_asks_otherwise_is_left_alone(
-    original: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+def functions() -> dict[tuple[Any, str], Any]:
+    """Return all that is replaced, as it is now."""
+    places = [
+        *((FASTAPI, name) for name in NAMES),
+        *((ROUTING, name) for name in (*CALLS, "_operation", "get_telemetry_data")),
+        *((INCLUDED, "_match"), (NativeTelemetry, "__call__")),
+    ]
+    return {(owner, name): getattr(owner, name) for owner, name in places}
+
+
+def other(field: object, more: object) -> None:
+    """Ask for more."""
+
+
+PRIVATE = [
+    *((FASTAPI, name) for name in NAMES),
+    *((ROUTING, name) for name in (*CALLS, "_operation", "get_telemetry_data")),
+    *((INCLUDED, name) for name in ("_match", "_handle_selected")),
+    (NativeTelemetry, "__call__"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), PRIVATE, ids=[name for _, name in PRIVATE])
+def test_a_fastapi_that_asks_otherwise_is_not_supported(
+    original: dict[str, Any], owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other(field: object, more: object) -> None:
-        """Ask for more."""
-
-    monkeypatch.setattr(FASTAPI, name, other)
-    assert not found_once.remember()
-    monkeypatch.delattr(FASTAPI, name)
-    assert not found_once.remember()
-    assert all(getattr(FASTAPI, each) is original[each] for each in NAMES if each != name)
+    assert fastapi_memo.supported()
+    monkeypatch.setattr(owner, name, other)
+    assert not fastapi_memo.supported()
+    monkeypatch.delattr(owner, name)
+    assert not fastapi_memo.supported()
 
 
-@pytest.mark.parametrize("name", ["_operation", "get_telemetry_data"])
-def test_a_fastapi_that_watches_otherwise_is_left_alone(
-    original: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+def test_a_fastapi_whose_routers_are_included_otherwise_is_not_supported(
+    original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(ROUTING, name)
-    assert not found_once.remember()
-    assert all(getattr(FASTAPI, each) is original[each] for each in NAMES)
-
-
-@pytest.mark.parametrize("name", ["_match", "_handle_selected"])
-def test_a_fastapi_that_searches_otherwise_is_left_alone(
-    original: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(INCLUDED, name)
-    assert not found_once.remember()
-    assert all(getattr(FASTAPI, each) is original[each] for each in NAMES)
     monkeypatch.delattr(routing, "_IncludedRouter")
-    assert not found_once.remember()
+    assert not fastapi_memo.supported()

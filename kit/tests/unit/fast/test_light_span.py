@@ -19,8 +19,11 @@ from sqlalchemy.engine.default import DefaultDialect
 from kit.tests.support.tracing import SCOPE, untouched_tracing
 from slipway_kit.db.address import Address
 from slipway_kit.db.statements import trace_database
-from slipway_kit.fast.light_span import Fits, LightSpan, Origin
+from slipway_kit.fast import light_span
+from slipway_kit.fast.light_span import Fits, LightOrigin, LightSpan
 from slipway_kit.tracing.ids import HandedIds
+from slipway_kit.tracing.origin import Origin
+from slipway_kit.tracing.provider import Traces
 from slipway_kit.tracing.request_spans import RequestSpans, Sampling
 
 RANDOM = "a" * 32 + "b" * 16
@@ -85,13 +88,13 @@ class Spans:
         for processor in (*processors, SimpleSpanProcessor(self.exporter)):
             self.provider.add_span_processor(processor)
         sampling = Sampling("parentbased_always_on", 1)
-        self._spans = RequestSpans(self.provider, ids, sampling, untraced=())
+        self._spans = RequestSpans(self.provider, sampling, untraced=(), origin=LightOrigin)
 
     def statement(self, *changes: Change) -> ReadableSpan:
         """Change the span of what a request asks of another, and return what was exported of it."""
         ids = self.provider.id_generator
         assert isinstance(ids, HandedIds)
-        calls = Origin(self.provider, "calls", kind=SpanKind.CLIENT, ids=ids)
+        calls = LightOrigin(self.provider, "calls", kind=SpanKind.CLIENT)
         opened = self._spans.open(SCOPE, {}, RANDOM)
         assert opened is not None
         # Both kinds take the id that comes next.
@@ -166,7 +169,7 @@ def test_a_request_that_sends_a_statement_needs_no_span_of_the_sdk(
         trace.set_tracer_provider(spans.provider)
         dialect: Any = DefaultDialect()
         monkeypatch.setattr(dialect, "do_execute", lambda *_: None)
-        trace_database(dialect, Address("db", 5432, "user", name="games"))
+        trace_database(dialect, Address("db", 5432, "user", name="games"), origin=LightOrigin)
         monkeypatch.setattr("opentelemetry.sdk.trace.Tracer.start_span", None)
         opened = spans._spans.open(SCOPE, {}, RANDOM)
         assert opened is not None
@@ -181,7 +184,7 @@ def test_a_request_that_sends_a_statement_needs_no_span_of_the_sdk(
 def test_what_most_requests_do_needs_no_span_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     with untouched_tracing():
         spans = Spans()
-        tracer: Any = spans._spans._origin._tracer
+        tracer: Any = spans._spans._origin.tracer
         monkeypatch.setattr(tracer, "start_span", None)
         found = spans.request(lambda span: span.set_attribute("tenant", "a"))
     assert found.attributes is not None
@@ -283,7 +286,7 @@ def test_an_sdk_that_keeps_this_elsewhere_gets_no_light_span() -> None:
         other: Any = Provider(whole.get_tracer("test"))
         assert not Fits(other)()
         sampling = Sampling("parentbased_always_on", 1)
-        spans = RequestSpans(other, HandedIds(), sampling, untraced=())
+        spans = RequestSpans(other, sampling, untraced=(), origin=LightOrigin)
         opened = spans.open(SCOPE, {}, RANDOM)
         assert opened is not None
         assert isinstance(trace.get_current_span(), SdkSpan)
@@ -296,3 +299,20 @@ def test_a_light_span_is_a_span_to_whoever_asks() -> None:
         spans.request(seen.append)
     assert isinstance(seen[0], LightSpan)
     assert isinstance(seen[0], Span)
+
+
+def test_light_spans_are_given_and_taken_back() -> None:
+    traces = Traces()
+    assert light_span.supported()
+    light_span.enable(traces)
+    assert traces.origin is LightOrigin
+    light_span.disable(traces)
+    assert traces.origin is Origin
+
+
+def test_an_sdk_that_ends_spans_otherwise_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(self: object, end_time: int | None = None) -> None:
+        """End in some other way."""
+
+    monkeypatch.setattr(SdkSpan, "end", end)
+    assert not light_span.supported()

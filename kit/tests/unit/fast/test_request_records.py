@@ -9,10 +9,11 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
-from slipway_kit.fast.request_records import Records
-from slipway_kit.http.ended import Ended
+from slipway_kit.fast import request_records
+from slipway_kit.fast.request_records import BatchedRecords
+from slipway_kit.http.ended import Ended, Records
 from slipway_kit.http.request_metrics import RequestMetrics
 from slipway_kit.logs import setup as logs
 
@@ -46,7 +47,7 @@ class Recorder:
     def __init__(self, *, clock: float = 1_700_000_000.25) -> None:
         self.registry = CollectorRegistry()
         self.written: list[str] = []
-        self.records = Records(
+        self.records = BatchedRecords(
             RequestMetrics(self.registry), write=self.written.append, clock=lambda: clock
         )
 
@@ -131,12 +132,50 @@ async def test_methods_that_strangers_invent_do_not_fill_the_memory() -> None:
     assert len(recorder.records._kinds) <= 4096
 
 
-async def test_lines_that_nobody_reads_as_json_are_written_by_the_log() -> None:
-    registry = CollectorRegistry()
-    records = Records(RequestMetrics(registry), write=None)
-    with capture_logs() as logged:
-        records.add(ONE)
-    assert [line["event"] for line in logged] == ["request"]
-    records.flush()
-    labels = {"method": "GET", "handler": "/a", "status": "2xx"}
-    assert registry.get_sample_value("http_requests_total", labels) == 1
+@pytest.mark.usefixtures("restored_logs")
+@pytest.mark.parametrize(
+    ("level", "json", "wanted"),
+    [("DEBUG", True, True), ("INFO", True, True), ("WARNING", True, False), ("INFO", False, False)],
+)
+async def test_lines_that_are_not_written_as_json_are_left_to_the_log(
+    level: str, json: bool, wanted: bool
+) -> None:
+    logs.configure(level=level, json=json)
+    assert request_records.wanted() is wanted
+
+
+@pytest.mark.usefixtures("restored_logs")
+@pytest.mark.parametrize("traces", [True, False])
+async def test_what_the_log_writes_is_what_is_supported(traces: bool) -> None:
+    logs.configure(level="INFO", json=True, traces=traces)
+    with structlog.contextvars.bound_contextvars(of_whoever="installs it"):
+        assert request_records.supported()
+
+
+@pytest.mark.usefixtures("restored_logs")
+async def test_a_processor_of_a_team_sees_every_line() -> None:
+    def hide(_: object, __: str, event: EventDict) -> EventDict:
+        return event
+
+    logs.configure(level="INFO", json=True)
+    *others, renders = structlog.get_config()["processors"]
+    structlog.configure(processors=[*others, hide, renders])
+    assert request_records.wanted()
+    assert not request_records.supported()
+
+
+@pytest.mark.usefixtures("restored_logs")
+async def test_lines_of_another_shape_are_left_to_the_log() -> None:
+    logs.configure(level="INFO", json=True)
+    _, *others = structlog.get_config()["processors"]
+    structlog.configure(processors=others)
+    assert not request_records.supported()
+
+
+async def test_records_are_given_and_taken_back() -> None:
+    records = Records(RequestMetrics(CollectorRegistry()))
+    own = records.add
+    request_records.enable(records)
+    assert records.add != own
+    request_records.disable(records)
+    assert records.add == own

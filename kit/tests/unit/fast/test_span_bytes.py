@@ -145,20 +145,27 @@ def test_one_that_cannot_be_written_costs_no_other(monkeypatch: pytest.MonkeyPat
     def fail(*_: object) -> bytes:
         raise TypeError
 
-    assert span_bytes.install()
+    span_bytes.enable()
     monkeypatch.setattr(SpanWriter, "write", fail)
     data = EXPORTER.encode_spans([span(a="b")]).SerializePartialToString()
     assert sorted_spans(data) == sorted_spans(encode_spans([span(a="b")]).SerializeToString())
 
 
-def test_another_exporter_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exporter_that_sends_otherwise_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     def export(self: object, spans: object) -> None:
         """Send in some other way."""
 
     monkeypatch.setattr(trace_exporter.OTLPSpanExporter, "export", export)
-    before = EXPORTER.encode_spans
-    assert not span_bytes.install()
-    assert EXPORTER.encode_spans is before
+    assert not span_bytes.supported()
+
+
+def test_the_exporter_gets_its_own_encoder_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EXPORTER, "encode_spans", encode_spans)
+    assert span_bytes.supported()
+    span_bytes.enable()
+    assert EXPORTER.encode_spans is not encode_spans
+    span_bytes.disable()
+    assert EXPORTER.encode_spans is encode_spans
 
 
 def test_nobody_who_sends_no_traces_imports_it() -> None:

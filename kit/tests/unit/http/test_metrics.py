@@ -101,7 +101,7 @@ def scrape(port: int) -> str:
 @pytest.mark.anyio
 async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -> None:
     app, port = FastAPI(), free()
-    metrics.install(app, ServerSettings())
+    metrics.install(app)
     Counter("made_by_a_test", "A metric of a module.").inc(3)
     async with metrics.open_metrics(app, ServerSettings(metrics_port=port)):
         text = await asyncio.to_thread(scrape, port)
@@ -112,7 +112,7 @@ async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -
 @pytest.mark.anyio
 async def test_port_0_and_a_master_leave_the_port_alone(tmp_path: Path) -> None:
     app = FastAPI()
-    metrics.install(app, ServerSettings())
+    metrics.install(app)
     async with metrics.open_metrics(app, ServerSettings(metrics_port=0)):
         pass
     with restored_metrics(), socket.socket() as taken:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from structlog.testing import capture_logs
 
 from kit.tests.support.metrics import restored_metrics
@@ -98,33 +96,6 @@ def test_a_file_that_was_just_made_or_just_removed_is_passed_over(tmp_path: Path
     (tmp_path / "counter_0.db").touch()
     (tmp_path / "counter_1.db").symlink_to(tmp_path / "gone")
     assert collected(tmp_path) == {}
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(amounts=st.lists(st.floats(0, 10) | st.just(0.25), max_size=20))
-def test_an_observer_writes_what_the_histogram_would(
-    tmp_path_factory: pytest.TempPathFactory, amounts: list[float]
-) -> None:
-    texts = []
-    for observer in (files.observer, lambda histogram: histogram.observe):
-        folder = tmp_path_factory.mktemp("metrics")
-        with restored_metrics():
-            files.install(SlotIdentity(), folder)
-            made = Histogram("h", "some", ["kind"], registry=CollectorRegistry(), buckets=(0.25, 1))
-            observe = observer(made.labels("x"))
-            assert (observe == made.labels("x").observe) == (observer is not files.observer)
-            for amount in amounts:
-                observe(amount)
-        texts.append(collected(folder))
-    assert texts[0] == texts[1]
-
-
-def test_where_metrics_are_in_memory_the_histogram_observes_itself() -> None:
-    registry = CollectorRegistry()
-    histogram = Histogram("h", "some", registry=registry)
-    files.observer(histogram)(2.0)
-    assert registry.get_sample_value("h_sum") == 2.0
-    assert registry.get_sample_value("h_count") == 1
 
 
 def test_the_lowest_slot_that_nobody_has_is_given() -> None:

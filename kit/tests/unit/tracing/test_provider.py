@@ -20,7 +20,7 @@ from slipway_kit.config.group import read
 from slipway_kit.errors import SettingsError
 from slipway_kit.logs import setup as logs
 from slipway_kit.trace_context import carrier, continued
-from slipway_kit.tracing.provider import open_tracing, recording, telemetry
+from slipway_kit.tracing.provider import open_tracing, recording
 from slipway_kit.tracing.settings import TracingSettings
 
 PARENT = SpanContext(0xA, 0xB, is_remote=False, trace_flags=TraceFlags(1))
@@ -127,17 +127,6 @@ def with_environment(
 async def test_without_an_endpoint_nothing_is_opened() -> None:
     async with open_tracing(TracingSettings(), service={}, flush_seconds=1):
         assert not recording()
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "fast", "makes"),
-    [(COLLECTOR, False, {"tracing"}), (COLLECTOR, True, set()), (None, False, set())],
-)
-def test_fastapi_makes_spans_where_there_is_an_endpoint_and_we_do_not(
-    endpoint: str | None, fast: bool, makes: set[str]
-) -> None:
-    chosen = telemetry(TracingSettings(exporter_otlp_endpoint=endpoint), untraced=(), fast=fast)
-    assert {name for name, value in chosen.items() if value is True} == makes
 
 
 WITHOUT_TRACES = """

@@ -16,6 +16,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, Trace
 from starlette.websockets import WebSocketDisconnect
 
 from kit.tests.support.tracing import SCOPE, untouched_tracing
+from slipway_kit.db.errors import DatabaseUnavailable
+from slipway_kit.errors import Unavailable
 from slipway_kit.trace_context import carrier
 from slipway_kit.tracing.ids import HandedIds
 from slipway_kit.tracing.request_spans import RequestSpans, Sampling
@@ -59,9 +61,7 @@ class Spans:
         self.exporter, ids = InMemorySpanExporter(), HandedIds()
         self.provider = TracerProvider(id_generator=ids, shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self._spans = RequestSpans(
-            self.provider, ids, Sampling(sampler, share), untraced={"/readyz"}
-        )
+        self._spans = RequestSpans(self.provider, Sampling(sampler, share), untraced={"/readyz"})
 
     def open(self, headers: dict[bytes, bytes] | None = None, **scope: Any) -> Any:
         """Begin a request."""
@@ -156,6 +156,8 @@ def test_a_method_that_nobody_knows_is_another_one(spans: Spans) -> None:
         (None, None, "incomplete_response"),
         (200, ZeroDivisionError(), "ZeroDivisionError"),
         (None, WebSocketDisconnect(1006), "starlette.websockets.WebSocketDisconnect"),
+        (200, Unavailable(), "slipway_kit.errors.Unavailable"),
+        (200, DatabaseUnavailable(), "slipway_kit.db.DatabaseUnavailable"),
     ],
 )
 def test_what_the_server_is_to_blame_for_is_an_error(

@@ -1,0 +1,24 @@
+"""The one call of `slipway_kit.fast`, a folder that a service may lack."""
+
+from importlib import import_module
+
+import structlog
+from fastapi import FastAPI
+
+from slipway_kit.http.ended import Records
+from slipway_kit.tracing.provider import Traces
+
+log = structlog.get_logger()
+_FOLDER = "slipway_kit.fast"
+
+
+def install(app: FastAPI, *, records: Records, traces: Traces) -> None:
+    """Take the shortcuts that are there and supported; log that there are none."""
+    try:
+        fast = import_module(_FOLDER)
+    except ModuleNotFoundError as missing:
+        if missing.name != _FOLDER:
+            raise
+        log.info("fast paths are not installed: the libraries' own ways are taken")
+        return
+    fast.install(app, records=records, traces=traces)

@@ -1,0 +1,63 @@
+"""What is supported is enabled, told and counted; the rest is left to the libraries."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry
+from structlog.testing import capture_logs
+
+from slipway_kit import fast
+from slipway_kit.fast import fastapi_memo, metric_cells, span_bytes
+from slipway_kit.http.ended import Records
+from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.logs import setup as logs
+from slipway_kit.tracing.provider import Traces
+
+pytestmark = pytest.mark.usefixtures("restored_logs")
+ALWAYS = {"fastapi_memo", "middleware_stack", "metric_cells"}
+TRACED = {"light_span", "span_bytes"}
+
+
+@pytest.fixture
+def records() -> Iterator[Records]:
+    made = Records(RequestMetrics(CollectorRegistry()))
+    yield made
+    metric_cells.disable(made.metrics)
+    fastapi_memo.disable()
+    span_bytes.disable()
+
+
+def enabled(name: str) -> float | None:
+    return REGISTRY.get_sample_value("fast_path_enabled", {"name": name})
+
+
+@pytest.mark.parametrize(
+    ("json", "traced", "expected"),
+    [
+        (True, True, ALWAYS | TRACED | {"request_records"}),
+        (True, False, ALWAYS | {"request_records"}),
+        (False, True, ALWAYS | TRACED),
+    ],
+)
+def test_all_that_the_settings_have_use_for_is_enabled(
+    records: Records, json: bool, traced: bool, expected: set[str]
+) -> None:
+    logs.configure(level="INFO", json=json, traces=traced)
+    found = fast.install(FastAPI(), records=records, traces=Traces(enabled=traced))
+    assert found == dict.fromkeys(expected, True)
+    assert {enabled(name) for name in expected} == {1}
+
+
+def test_what_is_not_supported_is_off_and_named(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metric_cells, "supported", lambda: False)
+    own = records.metrics.counter
+    with capture_logs() as logged:
+        fast.install(FastAPI(), records=records, traces=Traces())
+    (line,) = logged
+    assert (line["event"], line["off"]) == ("fast paths", ["metric_cells"])
+    assert {"fastapi_memo", "middleware_stack"} <= set(line["on"])
+    assert (enabled("metric_cells"), enabled("fastapi_memo")) == (0, 1)
+    assert records.metrics.counter == own
