@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+HINT = "; if you meant it: make openapi"
+
 
 def document(app: FastAPI, agreed: Path) -> list[str]:
     """Return the places where the API's document differs from the one in the file `agreed`.
@@ -14,14 +16,10 @@ def document(app: FastAPI, agreed: Path) -> list[str]:
     """
     now = app.openapi()
     if not agreed.exists():
-        return [_hint(f"{agreed.name} is missing", agreed)] if now["paths"] else []
+        return [f"{agreed.name} is missing{HINT}"] if now["paths"] else []
     then = json.loads(agreed.read_text(encoding="utf-8"))
     places = _differences(then | {"info": now["info"]}, now)
-    return [_hint(f"{place} differs from {agreed.name}", agreed) for place in places]
-
-
-def _hint(fault: str, agreed: Path) -> str:
-    return f"{fault}; if you meant it: python -m app openapi > {agreed.parent.name}/{agreed.name}"
+    return [f"{place} differs from {agreed.name}{HINT}" for place in places]
 
 
 def _differences(then: Any, now: Any, place: str = "") -> list[str]:
