@@ -28,12 +28,6 @@ class ServiceError(Exception):
         return {"Retry-After": str(self.retry_after_seconds)}
 
 
-class BadRequest(ServiceError):
-    """The request cannot be read at all."""
-
-    status = HTTPStatus.BAD_REQUEST
-
-
 class NotFound(ServiceError):
     """The thing that the request names does not exist."""
 
@@ -44,12 +38,6 @@ class Conflict(ServiceError):
     """The request contradicts what is already stored."""
 
     status = HTTPStatus.CONFLICT
-
-
-class TooLarge(ServiceError):
-    """The request holds more than the service takes."""
-
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class Unavailable(ServiceError):

@@ -63,7 +63,6 @@ class Release:
     max_overflow: int = 0
     max_connections: int = 100
     reserved_connections: int = 10
-    queue_workers: int = 0
     migration: bool = True
     memory_limit_mib: float | None = None
     worker_memory_mib: float = 128
@@ -168,7 +167,7 @@ def _connections(release: Release) -> Limit:
     # One more for readiness: it looks on a connection outside the pool.
     per_worker = release.pool_size + release.max_overflow + 1
     own = release.pods * release.workers * per_worker
-    others = release.queue_workers + int(release.migration) + release.reserved_connections
+    others = int(release.migration) + release.reserved_connections
     return Limit(
         name="database connections",
         need=own + others,
@@ -177,8 +176,7 @@ def _connections(release: Release) -> Limit:
             f"({release.replicas} replicas + {release.surge} surge + {release.leaving} leaving)"
             f" x {release.workers} workers"
             f" x ({release.pool_size} pool + {release.max_overflow} overflow + 1 readiness)"
-            f" + {release.queue_workers} queue workers + {int(release.migration)} migration"
-            f" + {release.reserved_connections} reserved"
+            f" + {int(release.migration)} migration + {release.reserved_connections} reserved"
         ),
         change="lower the pool, the workers or the replicas, or raise the database's connections",
     )

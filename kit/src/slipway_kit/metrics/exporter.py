@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
-from socketserver import ThreadingMixIn
 from typing import Any, NoReturn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from slipway_kit.metrics.files import SafeCollector
 from slipway_kit.system import child_lives, die_with_parent, end_child
@@ -84,8 +84,7 @@ class _Handler(WSGIRequestHandler):
         """Say nothing: a scrape every few seconds is no news."""
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+class _Server(ThreadingWSGIServer):
     parent: int
 
     def server_bind(self) -> None:

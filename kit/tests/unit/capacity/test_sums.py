@@ -45,8 +45,6 @@ def connections_one_by_one(release: Release) -> int:
             for _slot in range(release.pool_size + release.max_overflow):
                 count += 1
             count += 1  # readiness
-    for _job in range(release.queue_workers):
-        count += 1
     if release.migration:
         count += 1
     for _other in range(release.reserved_connections):
@@ -63,7 +61,6 @@ releases = st.builds(
     workers=st.integers(1, 4),
     pool_size=st.integers(1, 8),
     max_overflow=small,
-    queue_workers=small,
     reserved_connections=small,
     migration=st.booleans(),
 )
