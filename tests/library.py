@@ -11,11 +11,18 @@ from tools import manifest
 KIT = baking.TEMPLATE / "kit"
 
 
-def build(folder: Path) -> Path:
-    """Return a folder below `folder` with wheel and sdist, made as `make kit-build` makes them."""
+def build(folder: Path, *, version: str = "") -> Path:
+    """Return a folder with wheel and sdist, made as `make kit-build` makes them.
+
+    With `version` they claim to be another one.
+    """
     if not find_spec("flit_core"):
         baking.missing("flit_core")
     shutil.copytree(KIT, folder / "kit", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    if version:
+        (folder / "kit/src/slipway_kit/__init__.py").write_text(
+            f'"""Another one."""\n\n__version__ = "{version}"\n', encoding="utf-8"
+        )
     # Whether `make manifest` was forgotten is another test's question.
     package = folder / "kit/src/slipway_kit"
     (package / "MANIFEST").write_text(manifest.text(), encoding="utf-8")

@@ -6,7 +6,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from email.message import Message
 from email.parser import HeaderParser
 from importlib.metadata import packages_distributions
@@ -63,7 +63,7 @@ def name_of(requirement: str) -> str:
     return plain(re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0])
 
 
-def imported(files: Iterator[Path]) -> set[str]:
+def imported(files: Iterable[Path]) -> set[str]:
     """Return the top-level modules that files import and Python does not have."""
     found = set()
     for path in files:
@@ -95,15 +95,25 @@ def test_a_bake_holds_the_library_as_plain_files(combination: Path) -> None:
     assert all((copy / name).read_bytes() == (PACKAGE / name).read_bytes() for name in sources())
 
 
-def test_what_is_imported_at_run_time_is_declared() -> None:
-    runtime = (
+def runtime() -> list[Path]:
+    """Return the files of the library that an image holds."""
+    return [
         path
         for path in PACKAGE.rglob("*.py")
         if not {"dev", "testing"} & set(path.relative_to(PACKAGE).parts)
-    )
+    ]
+
+
+def test_what_an_image_holds_imports_nothing_that_it_lacks() -> None:
+    for path in runtime():
+        found = re.search(r"slipway_kit(\.| import )(dev|testing)\b", path.read_text("utf-8"))
+        assert not found, f"{path} imports {found}"
+
+
+def test_what_is_imported_at_run_time_is_declared() -> None:
     declared = {name_of(each) for each in project()["project"]["dependencies"]}
     owners = packages_distributions()
-    for module in imported(runtime):
+    for module in imported(runtime()):
         assert {plain(owner) for owner in owners[module]} & declared, module
 
 
