@@ -183,7 +183,13 @@ def test_the_sdist_holds_what_a_wheel_is_made_from_its_licence_and_changes(built
     with tarfile.open(path) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
     assert held >= {f"src/slipway_kit/{name}" for name in [*sources(), "MANIFEST"]}
-    assert held >= {"pyproject.toml", "README.md", "CHANGELOG.md", "src/slipway_kit/LICENSE"}
+    assert held >= {
+        "pyproject.toml",
+        "README.md",
+        "CHANGELOG.md",
+        "docs/contract.md",
+        "src/slipway_kit/LICENSE",
+    }
     licence = (baking.TEMPLATE / "LICENSE").read_bytes()
     assert (PACKAGE / "LICENSE").read_bytes() == licence
 
