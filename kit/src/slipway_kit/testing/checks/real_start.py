@@ -98,6 +98,8 @@ def _logged(text: str) -> Iterator[str]:
             continue
         if entry.get("level") in {"error", "critical"}:
             yield f"the log tells of an error: {line}"
+        if entry.get("event") == "fast paths" and entry["off"]:
+            yield f"shortcuts are off, for they do not know these libraries: {entry['off']}"
 
 
 def _free_port() -> int:
