@@ -52,7 +52,7 @@ def find_engine() -> str:
     for engine in ("docker", "podman"):
         if image.answers(engine) and call(engine, "image", "inspect", NAME).returncode == 0:
             return engine
-    message = f"neither docker nor podman has {NAME}: the template's `make image` builds and tests it"
+    message = f"neither docker nor podman has {NAME}: `make image` builds and tests it"
     raise LookupError(message)
 
 
