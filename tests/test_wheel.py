@@ -1,6 +1,7 @@
 """A service whose copy of the library is deleted runs on the wheel, with no import changed."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,3 +47,34 @@ def test_the_service_passes_its_tests_and_really_starts_with_the_wheel_in_place_
     # One of them starts the service, asks it something and has it end.
     assert "PASSED tests/test_service.py::test_it_starts_answers_and_leaves_in_order" in said
     assert "SKIPPED" not in said
+
+
+@pytest.mark.parametrize(
+    "command", [["app", "serve"], ["gunicorn", "--config", "gunicorn.conf.py"]]
+)
+def test_a_service_does_not_start_with_another_version_installed_beside_its_folder(
+    command: list[str], other: Path, baked: dict[tuple[str, str], Path]
+) -> None:
+    done = subprocess.run(
+        [other, "-m", *command],
+        cwd=baked["shop", "github"],
+        env=baking.environment(
+            DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", PYTHONDONTWRITEBYTECODE="1"
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode in {1, 2}
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: slipway-kit 9.9.9 is installed beside ")
+    assert line.endswith("slipway_kit: uninstall it, or delete that folder.")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the library in another version."""
+    folder = tmp_path_factory.mktemp("other")
+    (path,) = build(folder, version="9.9.9").glob("*.whl")
+    return environment_with(path, folder / "environment")

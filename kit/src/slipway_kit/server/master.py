@@ -26,6 +26,7 @@ from slipway_kit.config.group import read
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.connection import check_once
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.distribution import require_one_version
 from slipway_kit.errors import SettingsError, Unavailable
 from slipway_kit.logs import setup as logs
 from slipway_kit.metrics import exporter, files
@@ -154,6 +155,7 @@ class Hooks:
         master.folder.release()
 
     def _begin(self, arbiter: Arbiter) -> None:
+        require_one_version()
         master = self._claim(workers=arbiter.cfg.workers)
         try:
             if self.database.required:
