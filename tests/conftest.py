@@ -1,6 +1,8 @@
 """One clean copy of the template and one bake of each combination serve all tests."""
 
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,12 @@ def used(
 def combination(request: pytest.FixtureRequest, baked: dict[tuple[str, str], Path]) -> Path:
     """Each combination in turn."""
     return baked[request.param]
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A folder for databases that is removed; as root they belong to another user."""
+    folder = Path(tempfile.mkdtemp(prefix="state-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
