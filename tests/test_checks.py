@@ -120,18 +120,6 @@ def test_a_combination_passes_its_checks(
     checking[combination].result()
 
 
-def test_a_service_whose_example_was_removed_is_the_one_baked_without(
-    source: Path, tmp_path: Path
-) -> None:
-    # The one baked without passes its checks above, so this one does.
-    service = baking.bake(source, tmp_path / "removed")
-    env = baking.environment(XDG_STATE_HOME=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
-    baking.make("remove-example", cwd=service, env=env)
-    baking.make("db-stop", cwd=service, env=env)
-    without = baking.bake(source, tmp_path / "none", example="none")
-    assert baking.files(service) == baking.files(without)
-
-
 def test_an_old_python_is_refused_with_one_sentence(source: Path, tmp_path: Path) -> None:
     old = tmp_path / "python3"
     old.write_text("#!/bin/sh\nexit 1\n")

@@ -14,19 +14,19 @@ SNAPSHOT = Path("tests/openapi.json")
 
 
 def document() -> str:
-    """Return what `python -m app openapi` prints; end the command when it fails."""
+    """Return what `python -m app openapi` prints, or end with what it says when it fails."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("OPENAPI_")
     }
     done = subprocess.run(
         [sys.executable, "-m", "app", "openapi"],
         env=environment,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        sys.exit(done.returncode)
+        sys.exit(done.stderr.strip())
     return done.stdout
 
 
