@@ -6,6 +6,7 @@ outbound calls stay as they are.
 
 import asyncio
 import time
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +15,8 @@ from app.main import create_app
 from benchmarks.services import REFUSED
 from slipway_kit.http.probes import PROBES
 from slipway_kit.overload.admission import Admission
+from slipway_kit.runtime import runtime_of
+from slipway_kit.server.protocol import HttpProtocol
 
 FIXED = 24
 LAG_SECONDS = 0.05
@@ -93,7 +96,8 @@ class Lag(Fixed):
 def refusing() -> FastAPI:
     """Return the service that refuses every request in the protocol."""
     app = create_app()
-    app.state.entrance["admission"] = Refuser()
+    protocol: Any = runtime_of(app).get(HttpProtocol).factory
+    protocol.keywords["admission"] = Refuser()
     return app
 
 

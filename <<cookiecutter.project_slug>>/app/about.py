@@ -1,4 +1,6 @@
-"""What this service is called."""
+"""What this service is called and where it is."""
+
+from pathlib import Path
 
 NAME = "<<cookiecutter.project_name>>"
 SLUG = "<<cookiecutter.project_slug>>"
@@ -6,3 +8,5 @@ OWNER = "<<cookiecutter.author>>"
 DESCRIPTION = "<<cookiecutter.description>>"
 VERSION = "0.1.0"
 IMAGE = "<<cookiecutter.registry>>/<<cookiecutter.project_slug>>"
+# The folder with `app`, `migrations` and `gunicorn.conf.py`.
+ROOT = Path(__file__).parents[1]

@@ -2,10 +2,11 @@
 
 import pytest
 
+from app import about
 from app.main import create_app
-from app.settings import Settings, all_groups
-from slipway_kit.config.server import ServerSettings
-from slipway_kit.db.settings import DatabaseSettings
+from app.settings import Settings
+from slipway_kit.config import ServerSettings
+from slipway_kit.db import DatabaseSettings
 from slipway_kit.testing.parts import ServiceParts
 
 pytest_plugins = ["slipway_kit.testing.plugin"]
@@ -18,4 +19,4 @@ def service_settings(database: DatabaseSettings) -> Settings:
 
 @pytest.fixture(scope="session")
 def service_parts() -> ServiceParts:
-    return ServiceParts(create_app, service_settings, all_groups)
+    return ServiceParts(create_app, service_settings, Settings.groups, about.ROOT / "migrations")

@@ -25,7 +25,7 @@ def test_every_route_keeps_the_rules(app: FastAPI) -> None:
 
 
 def test_migrations_go_up_and_down_and_make_what_the_models_say(empty_url: str) -> None:
-    assert checks.migrations(empty_url) == []
+    assert checks.migrations(empty_url, SERVICE / "migrations") == []
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)

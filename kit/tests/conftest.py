@@ -1,17 +1,15 @@
 """The tests of the library run a service of the template; see support/paths.py."""
 
-import os
 import sys
 
 import pytest
 
-from kit.tests.support.paths import SERVICE
+from kit.tests.support.paths import MIGRATIONS, SERVICE
 
 sys.path.insert(0, str(SERVICE))
-os.chdir(SERVICE)
 
 from app.main import create_app
-from app.settings import Settings, all_groups
+from app.settings import Settings
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.testing.parts import ServiceParts
@@ -26,4 +24,4 @@ def service_settings(database: DatabaseSettings) -> Settings:
 
 @pytest.fixture(scope="session")
 def service_parts() -> ServiceParts:
-    return ServiceParts(create_app, service_settings, all_groups)
+    return ServiceParts(create_app, service_settings, Settings.groups, MIGRATIONS)

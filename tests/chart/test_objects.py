@@ -226,8 +226,9 @@ def test_the_chart_of_a_service_names_its_image_and_version(
     baked: dict[tuple[str, str], Path],
 ) -> None:
     made = baked["shop", "github"]
-    about: dict[str, str] = {}
-    exec((made / "app/about.py").read_text(), about)
+    file = made / "app/about.py"
+    about = {"__file__": str(file)}
+    exec(file.read_text(), about)
     own = yaml.safe_load((made / "chart/Chart.yaml").read_text())
     assert (own["name"], own["appVersion"]) == (about["SLUG"], about["VERSION"])
     assert own["annotations"]["image"] == about["IMAGE"]

@@ -11,9 +11,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.features.shop.advice import Assistant, AssistantUnavailable, HouseAssistant, events
+from app.features.shop.resources import ShopResources
 from app.features.shop.schemas import GameOut
-from slipway_kit.db.sessions import Database
-from slipway_kit.http.streams import KEEP_ALIVE
+from slipway_kit.db import Database
+from slipway_kit.http import KEEP_ALIVE
+from slipway_kit.service import runtime_of
 from slipway_kit.testing import asgi
 
 GAME = GameOut(id=1, name="Catan", price=Decimal("49.90"), in_stock=True)
@@ -46,7 +48,8 @@ class Said:
 
 def employ(app: FastAPI, assistant: Assistant) -> None:
     """Have the running service ask this assistant."""
-    app.state.shop = replace(app.state.shop, assistant=assistant)
+    runtime = runtime_of(app)
+    runtime.add(replace(runtime.get(ShopResources), assistant=assistant))
 
 
 @pytest.mark.anyio
@@ -115,7 +118,7 @@ async def test_advice_holds_no_connection_and_who_leaves_it_leaves_nothing_behin
     app: FastAPI,
 ) -> None:
     async with app.router.lifespan_context(app):
-        database: Database = app.state.resources.database
+        database = runtime_of(app).get(Database)
         async with database.transaction() as session:
             await session.execute(text("INSERT INTO games (name, price) VALUES ('Catan', 1)"))
         assistant = Said("is", asyncio.Event())

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from decimal import Decimal
 from itertools import combinations
 from typing import NoReturn, cast
@@ -14,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.features.shop.bundle import Offer, cents, choose
-from slipway_kit.concurrency.offload import Offload
-from slipway_kit.db.sessions import Database
+from slipway_kit.concurrency import Offload
+from slipway_kit.db import Database
 from slipway_kit.errors import Overloaded
-from slipway_kit.service.resources import Resources
+from slipway_kit.service import runtime_of
 
 GAMES = "/api/v1/games"
 BUNDLE = f"{GAMES}/bundle"
@@ -110,9 +109,9 @@ class BusyPool:
 def test_a_busy_process_pool_is_a_problem_and_no_connection_waits_for_it(
     app: FastAPI, client: TestClient
 ) -> None:
-    resources: Resources = app.state.resources
-    busy = BusyPool(resources.database)
-    app.state.resources = replace(resources, offload=cast("Offload", busy))
+    runtime = runtime_of(app)
+    busy = BusyPool(runtime.get(Database))
+    runtime.add(cast("Offload", busy), Offload)
     answer = client.get(BUNDLE, params={"budget": "10"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert busy.connections_in_use == 0

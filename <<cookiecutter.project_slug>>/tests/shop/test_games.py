@@ -16,7 +16,8 @@ from sqlalchemy.exc import IntegrityError
 
 from app.features.shop import queries
 from app.features.shop.schemas import GameIn
-from slipway_kit.db.sessions import Database
+from slipway_kit.db import Database
+from slipway_kit.service import runtime_of
 from slipway_kit.testing import asgi
 
 GAMES = "/api/v1/games"
@@ -240,7 +241,7 @@ async def test_a_game_is_in_stock_unless_another_writer_says_so(database: Databa
 @pytest.mark.anyio
 async def test_an_export_that_is_left_halfway_gives_its_connection_back(app: FastAPI) -> None:
     async with app.router.lifespan_context(app):
-        database: Database = app.state.resources.database
+        database = runtime_of(app).get(Database)
         await execute(
             database,
             "INSERT INTO games (name, price)"
@@ -259,7 +260,7 @@ async def test_an_export_that_fails_before_its_first_line_is_a_problem(app: Fast
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=transport, base_url="http://service") as api,
     ):
-        database: Database = app.state.resources.database
+        database = runtime_of(app).get(Database)
         await execute(database, "ALTER TABLE games RENAME TO gone")
         answer = await api.get(f"{GAMES}/export")
         await execute(database, "ALTER TABLE gone RENAME TO games")

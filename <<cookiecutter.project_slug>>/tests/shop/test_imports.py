@@ -18,11 +18,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.features.shop import imports
+from app.features.shop.resources import ShopResources
 from app.features.shop.schemas import GameIn
 from app.features.shop.settings import Settings as ShopSettings
 from app.main import create_app
-from slipway_kit.db.errors import DatabaseUnavailable
-from slipway_kit.db.sessions import Database
+from slipway_kit.db import Database, DatabaseUnavailable
+from slipway_kit.service import runtime_of
 from slipway_kit.testing.waiting import eventually
 
 GAMES = "/api/v1/games"
@@ -123,7 +124,7 @@ def test_a_file_without_a_game_is_a_problem_and_nothing_is_queued(
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"] == f"The file holds no game: {reason}."
-    assert len(app.state.shop.imports) == 0
+    assert len(runtime_of(app).get(ShopResources).imports) == 0
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_a_full_queue_refuses_with_a_time_to_come_back_and_keeps_what_it_took(
     assert {answer.status_code for answer in answers} == {202, 503}
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
     assert len(refused) in {2, 3}
-    assert len(small.state.shop.imports) == 1
+    assert len(runtime_of(small).get(ShopResources).imports) == 1
 
 
 # Storing.

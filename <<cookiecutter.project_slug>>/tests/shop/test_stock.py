@@ -13,7 +13,9 @@ from structlog.testing import capture_logs
 
 from app.features.shop import queries, stock, till
 from app.features.shop.schemas import ScanError
-from slipway_kit.db.sessions import Database
+from slipway_kit.db import Database
+from slipway_kit.http import Drain
+from slipway_kit.service import runtime_of
 from slipway_kit.testing import asgi
 
 GAMES = "/api/v1/games"
@@ -97,7 +99,7 @@ def test_a_bad_message_is_an_error_and_the_till_goes_on(
 def test_a_till_holds_no_connection_between_scans_and_sees_what_changed(
     app: FastAPI, client: TestClient, game_id: int
 ) -> None:
-    database: Database = app.state.resources.database
+    database = runtime_of(app).get(Database)
     with client.websocket_connect(TILL) as socket:
         socket.send_json({"id": game_id})
         assert socket.receive_json()["in_stock"] is True
@@ -112,7 +114,7 @@ def test_a_worker_that_leaves_hangs_up_after_its_next_answer(
     app: FastAPI, client: TestClient, game_id: int
 ) -> None:
     with client.websocket_connect(TILL) as socket:
-        app.state.drain.begin()
+        runtime_of(app).get(Drain).begin()
         socket.send_json({"id": game_id})
         assert socket.receive_json()["id"] == game_id
         with pytest.raises(WebSocketDisconnect) as end:
@@ -151,7 +153,7 @@ async def test_a_till_that_leaves_before_its_answer_is_no_error(app: FastAPI) ->
         tasks = asyncio.all_tasks()
         with capture_logs() as events:
             await app(asgi.websocket_scope(TILL), receive, send)
-        assert app.state.resources.database.connections_in_use == 0
+        assert runtime_of(app).get(Database).connections_in_use == 0
         await asyncio.sleep(0)
         assert asyncio.all_tasks() <= tasks
     assert [event["event"] for event in events if event["log_level"] == "error"] == []

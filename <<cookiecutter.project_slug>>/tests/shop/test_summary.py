@@ -14,9 +14,8 @@ from structlog.testing import capture_logs
 from app.features.shop.schemas import Summary
 from app.features.shop.settings import Settings as ShopSettings
 from app.features.shop.summaries import Summaries
-from slipway_kit.concurrency.cache import Cache
-from slipway_kit.concurrency.tasks import Tasks
-from slipway_kit.db.sessions import Database
+from slipway_kit.concurrency import Cache, Tasks
+from slipway_kit.db import Database
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,9 @@ from app.features.shop.advice import RemoteAssistant, events
 from app.features.shop.schemas import GameOut
 from app.features.shop.settings import Settings as ShopSettings
 from app.main import create_app
-from slipway_kit.client.settings import HttpClientSettings
+from slipway_kit.client import HttpClient, HttpClientSettings
+from slipway_kit.db import Database
+from slipway_kit.service import runtime_of
 from slipway_kit.testing import asgi
 from slipway_kit.testing.upstream import Upstream
 
@@ -116,7 +118,7 @@ async def test_an_assistant_that_fails_at_once_is_a_problem(
 
 async def test_an_assistant_that_never_ends_is_stopped(opened: Open, upstream: Upstream) -> None:
     async with opened() as (app, _):
-        assistant = RemoteAssistant(app.state.resources.http, f"{upstream.url}/endless")
+        assistant = RemoteAssistant(runtime_of(app).get(HttpClient), f"{upstream.url}/endless")
         told = events(assistant, GameOut.model_validate(CATAN), max_seconds=0.1)
         assert [event async for event in told][-1] == (
             'event: error\ndata: {"detail":"The assistant took too long."}\n\n'
@@ -129,7 +131,7 @@ async def test_a_reader_that_stalls_keeps_the_call_to_the_assistant_no_longer(
     opened: Open, upstream: Upstream
 ) -> None:
     async with opened() as (app, _):
-        assistant = RemoteAssistant(app.state.resources.http, f"{upstream.url}/endless")
+        assistant = RemoteAssistant(runtime_of(app).get(HttpClient), f"{upstream.url}/endless")
         told = events(assistant, GameOut.model_validate(CATAN), max_seconds=1)
         await anext(told)
         async with asyncio.timeout(30):
@@ -149,7 +151,7 @@ async def test_who_leaves_the_advice_ends_the_call_and_leaves_nothing_behind(
                 await upstream.closed.wait()
             upstream.closed.clear()
         assert upstream.open == 0
-        assert app.state.resources.database.connections_in_use == 0
+        assert runtime_of(app).get(Database).connections_in_use == 0
         assert len(asyncio.all_tasks()) <= tasks
 
 

@@ -4,13 +4,16 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from app.main import create_app
 from app.settings import Settings
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.openapi import OpenAPISettings
+from slipway_kit.runtime import runtime_of
 
 PAGES = ["/docs", "/redoc"]
 ASSETS = [
@@ -134,7 +137,8 @@ def test_all_files_of_the_pages_are_one_series_and_one_route(docs: TestClient) -
             docs.get(asset)
     routes = {entry["route"] for entry in logged if entry["event"] == "request"}
     assert routes == {"/docs/assets/{name}"}
-    series = docs.app.state.registry.collect()  # type: ignore[attr-defined]  # it is the FastAPI app
+    assert isinstance(docs.app, FastAPI)
+    series = runtime_of(docs.app).get(CollectorRegistry).collect()
     handlers = {
         sample.labels["handler"]
         for metric in series

@@ -2,6 +2,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from slipway_kit.http import Drain
+from slipway_kit.runtime import runtime_of
+
 
 @pytest.mark.parametrize(
     ("probe", "body"),
@@ -20,7 +23,7 @@ def test_a_service_with_the_newest_schema_passes_every_probe(
 
 
 def test_a_leaving_service_fails_readiness_alone(app: FastAPI, client: TestClient) -> None:
-    app.state.drain.begin()
+    runtime_of(app).get(Drain).begin()
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["detail"]) == (503, "The service is leaving.")
     assert answer.headers["retry-after"] == "1"

@@ -19,9 +19,11 @@ from app.settings import Settings
 from kit.tests.support.shortcuts import hide_shortcuts
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.http.ended import Records
 from slipway_kit.http.observation import Observe
 from slipway_kit.http.request_metrics import NO_ROUTE, PROBES, method_label
 from slipway_kit.http.routes import route_of
+from slipway_kit.runtime import runtime_of
 from slipway_kit.service import fast_paths
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
@@ -162,7 +164,7 @@ def test_metrics_are_those_of_the_libraries_own_middleware(
     if not shortcuts:
         hide_shortcuts(monkeypatch)
     app, of_library, _ = watched(capsys=capsys)
-    metrics = samples(app.state.registry)
+    metrics = samples(runtime_of(app).get(CollectorRegistry))
     assert metrics == of_library
     assert {labels["handler"] for _, labels, _ in metrics if "handler" in labels} >= {
         "/api/v1/watched/things/{name}",
@@ -186,7 +188,8 @@ def test_a_service_without_shortcuts_says_so(
     hide_shortcuts(monkeypatch)
     app = create_app(Settings(server=ServerSettings(metrics_port=0)))
     assert "fast paths are not installed" in capsys.readouterr().out
-    assert app.state.records.add == app.state.records.count_and_log
+    records = runtime_of(app).get(Records)
+    assert records.add == records.count_and_log
 
 
 def test_shortcuts_that_lack_something_are_not_taken_for_absent_ones(

@@ -16,6 +16,7 @@ from slipway_kit.config.server import ServerSettings
 from slipway_kit.db import pool
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.runtime import runtime_of
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +63,7 @@ async def service(notes_settings: DatabaseSettings) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 def database(service: FastAPI) -> Database:
-    database: Database = service.state.resources.database
-    return database
+    return runtime_of(service).get(Database)
 
 
 @pytest.fixture

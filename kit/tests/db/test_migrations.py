@@ -9,9 +9,9 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
 from kit.tests.support import revisions
+from kit.tests.support.paths import MIGRATIONS
 from slipway_kit.db import migrations
 from slipway_kit.db.migrations import (
-    FOLDER,
     MigrationError,
     Versions,
     applied_versions,
@@ -28,11 +28,9 @@ def settings(empty_url: str) -> DatabaseSettings:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of migrations with two revisions, used in the place of the service's."""
-    folder = revisions.write(tmp_path / "100% migrations")
-    monkeypatch.setattr(migrations, "FOLDER", folder)
-    return folder
+def folder(tmp_path: Path) -> Path:
+    """A folder of migrations with two revisions."""
+    return revisions.write(tmp_path / "100% migrations")
 
 
 def tables(settings: DatabaseSettings) -> set[str]:
@@ -49,11 +47,11 @@ def test_upgrade_and_downgrade_move_between_revisions(
     folder: Path, settings: DatabaseSettings
 ) -> None:
     assert migrations.current(settings) == ""
-    migrations.upgrade(settings, "a1")
+    migrations.upgrade(settings, folder, "a1")
     assert (migrations.current(settings), tables(settings)) == ("a1", {"ta1"})
-    migrations.upgrade(settings)
+    migrations.upgrade(settings, folder)
     assert (migrations.current(settings), tables(settings)) == ("a2", {"ta1", "ta2"})
-    migrations.downgrade(settings, "base")
+    migrations.downgrade(settings, folder, "base")
     assert (migrations.current(settings), tables(settings)) == ("", set())
 
 
@@ -62,26 +60,26 @@ def test_a_failing_revision_keeps_those_before_it(folder: Path, settings: Databa
         folder, "a3", "a2", 'op.execute("CREATE TABLE ta3 ()")\n    op.execute("SELECT 1 / 0")'
     )
     with pytest.raises(Exception, match="division by zero"):
-        migrations.upgrade(settings)
+        migrations.upgrade(settings, folder)
     assert (migrations.current(settings), tables(settings)) == ("a2", {"ta1", "ta2"})
 
 
 def test_an_unknown_revision_is_one_sentence(folder: Path, settings: DatabaseSettings) -> None:
     with pytest.raises(MigrationError, match=r"Can't locate revision identified by 'zz'\.$"):
-        migrations.upgrade(settings, "zz")
+        migrations.upgrade(settings, folder, "zz")
 
 
 def test_a_database_out_of_reach_is_one_sentence() -> None:
     settings = DatabaseSettings(url=SecretStr("postgresql://app:hunter2@127.0.0.1:1/shop"))
     with pytest.raises(MigrationError, match=r"^The database does not answer: ") as refusal:
-        migrations.upgrade(settings)
+        migrations.upgrade(settings, MIGRATIONS)
     assert "hunter2" not in str(refusal.value)
 
 
 def test_migrations_through_pgbouncer_are_refused(settings: DatabaseSettings) -> None:
     through = settings.model_copy(update={"pgbouncer": True})
     with pytest.raises(MigrationError, match="DATABASE_PGBOUNCER=false"):
-        migrations.upgrade(through)
+        migrations.upgrade(through, MIGRATIONS)
 
 
 def test_a_lock_that_never_comes_free_is_given_up(
@@ -94,7 +92,7 @@ def test_a_lock_that_never_comes_free_is_given_up(
         connection = await asyncpg.connect(**settings.connect_arguments)
         await connection.execute(f"SELECT pg_advisory_lock({migrations.LOCK_KEY})")
         with pytest.raises(MigrationError, match=r"held the lock for 0.05 s"):
-            await asyncio.to_thread(migrations.upgrade, settings)
+            await asyncio.to_thread(migrations.upgrade, settings, folder)
         await connection.close()
 
     asyncio.run(hold())
@@ -105,7 +103,7 @@ def test_a_table_in_use_is_given_up_before_requests_queue_behind_it(
     folder: Path, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "TABLE_LOCK_SECONDS", 0.05)
-    migrations.upgrade(settings)
+    migrations.upgrade(settings, folder)
     revisions.add(folder, "a3", "a2", 'op.execute("ALTER TABLE ta1 ADD COLUMN note text")')
 
     async def meanwhile() -> None:
@@ -113,11 +111,11 @@ def test_a_table_in_use_is_given_up_before_requests_queue_behind_it(
         async with connection.transaction():
             await connection.execute("SELECT * FROM ta1")
             with pytest.raises(MigrationError, match=r"in use for 0.05 s.*ALTER TABLE ta1"):
-                await asyncio.to_thread(migrations.upgrade, settings)
+                await asyncio.to_thread(migrations.upgrade, settings, folder)
         await connection.close()
 
     asyncio.run(meanwhile())
-    migrations.upgrade(settings)
+    migrations.upgrade(settings, folder)
     assert migrations.current(settings) == "a3"
 
 
@@ -126,41 +124,40 @@ def test_the_known_revisions_are_alembics(folder: Path) -> None:
 
 
 def test_a_service_without_migrations_knows_none_and_migrates(
-    tmp_path: Path, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: DatabaseSettings
 ) -> None:
     assert known_versions(tmp_path / "nowhere") == Versions(frozenset(), frozenset())
     (tmp_path / "versions").mkdir()
-    shutil.copy(FOLDER / "env.py", tmp_path)
-    monkeypatch.setattr(migrations, "FOLDER", tmp_path)
-    migrations.upgrade(settings)
+    shutil.copy(MIGRATIONS / "env.py", tmp_path)
+    migrations.upgrade(settings, tmp_path)
     assert known_versions(tmp_path).obstacle(asyncio.run(applied_versions(settings))) is None
 
 
 def test_the_service_has_one_head_at_most() -> None:
-    assert len(known_versions().heads) <= 1
+    assert len(known_versions(MIGRATIONS).heads) <= 1
 
 
 def test_every_revision_of_the_service_goes_up_and_down_again(settings: DatabaseSettings) -> None:
-    assert checks.migrations(settings.url.get_secret_value()) == []
-    assert asyncio.run(applied_versions(settings)) == known_versions().heads
+    assert checks.migrations(settings.url.get_secret_value(), MIGRATIONS) == []
+    assert asyncio.run(applied_versions(settings)) == known_versions(MIGRATIONS).heads
 
 
 def test_the_migrated_schema_is_what_the_models_say(settings: DatabaseSettings) -> None:
     # env.py imports the models of every feature that is served.
-    migrations.upgrade(settings)
+    migrations.upgrade(settings, MIGRATIONS)
     assert differences(settings) == []
 
 
 def test_a_schema_that_is_not_what_the_models_say_is_found(
     folder: Path, settings: DatabaseSettings
 ) -> None:
-    found = checks.migrations(settings.url.get_secret_value())
+    found = checks.migrations(settings.url.get_secret_value(), folder)
     assert [fault for fault in found if "remove_table" in fault and "'ta1'" in fault]
 
 
 def test_two_heads_are_found(folder: Path, settings: DatabaseSettings) -> None:
     revisions.add(folder, "b2", "a1", 'op.execute("CREATE TABLE tb2 ()")')
-    assert checks.migrations(settings.url.get_secret_value()) == [
+    assert checks.migrations(settings.url.get_secret_value(), folder) == [
         "there are several heads, a2, b2: merge them with alembic"
     ]
 
@@ -168,19 +165,18 @@ def test_two_heads_are_found(folder: Path, settings: DatabaseSettings) -> None:
 def test_a_downgrade_that_leaves_a_table_is_found(folder: Path, settings: DatabaseSettings) -> None:
     two = 'op.execute("CREATE TABLE ta3 ()")\n    op.execute("CREATE TABLE left_over ()")'
     revisions.add(folder, "a3", "a2", two)
-    assert checks.migrations(settings.url.get_secret_value()) == [
+    assert checks.migrations(settings.url.get_secret_value(), folder) == [
         "downgrade leaves the table left_over"
     ]
 
 
 def test_a_new_revision_can_be_written_from_the_models(
-    tmp_path: Path, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: DatabaseSettings
 ) -> None:
     folder = tmp_path / "migrations"
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(migrations, "FOLDER", folder)
-    migrations.upgrade(settings)
-    config = migrations.config_for(settings)
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    migrations.upgrade(settings, folder)
+    config = migrations.config_for(settings, folder)
     command.revision(config, message="Add nothing", autogenerate=True, rev_id="new")
     script = ScriptDirectory(str(folder)).get_revision("new")
     assert script is not None

@@ -2,7 +2,6 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,17 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
+from kit.tests.support.paths import MIGRATIONS
 from kit.tests.support.proxy import Proxy
 from slipway_kit.db.connection import check_once
 from slipway_kit.db.engine import open_database
 from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.db.migrations import Versions, applied_versions, known_versions
+from slipway_kit.db.readiness import NO_ANSWER, SchemaCheck
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
-from slipway_kit.http.probes import Readiness
+from slipway_kit.http.probes import Check, Readiness
+from slipway_kit.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
 
@@ -168,7 +170,8 @@ async def test_readiness_answers_in_time_wherever_the_network_falls_silent(
     monkeypatch.setattr("slipway_kit.http.probes.DEADLINE_SECONDS", 0.05)
     proxy.budget, proxy.falls_silent = budget, True
     needed = Versions(frozenset({"1"}), frozenset({"1"}))
-    readiness = Readiness(partial(applied_versions, notes_settings), needed, requires_database=True)
+    check = Check(SchemaCheck(notes_settings, needed), NO_ANSWER)
+    readiness = Readiness([check], Runtime())
     async with asyncio.timeout(30):
         obstacle = await readiness.obstacle()
     assert obstacle in {
@@ -224,7 +227,7 @@ async def test_a_password_file_that_vanished_is_named_to_the_operator(tmp_path: 
 async def test_an_older_schema_is_not_ready_until_it_is_migrated(
     service: FastAPI, api: httpx2.AsyncClient, notes_settings: DatabaseSettings
 ) -> None:
-    needed = known_versions().heads
+    needed = known_versions(MIGRATIONS).heads
     assert await applied_versions(notes_settings) == frozenset()
     answer = await api.get("/readyz")
     assert answer.status_code == (503 if needed else 200)

@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from kit.tests.support.paths import MIGRATIONS
 from slipway_kit.db.migrations import known_versions
 from slipway_kit.dev import cluster as loading
 from slipway_kit.dev import image as images
@@ -34,7 +35,7 @@ def downgrade() -> None:
 
 def head() -> str | None:
     """Return the newest revision of the service's own; one without a table has none."""
-    heads = sorted(known_versions().heads)
+    heads = sorted(known_versions(MIGRATIONS).heads)
     return heads[0] if heads else None
 
 

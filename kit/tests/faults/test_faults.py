@@ -33,6 +33,7 @@ from kit.tests.faults.world import (
 )
 from kit.tests.runtime.harness import connected
 from kit.tests.support.collector import Collector, open_collector
+from kit.tests.support.paths import MIGRATIONS
 from slipway_kit.db import migrations
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.testing.waiting import eventually
@@ -383,7 +384,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Everything, running."""
     database = Database()
     log = tmp_path_factory.mktemp("log") / "log"
-    migrations.upgrade(DatabaseSettings(url=SecretStr(database.url)))
+    migrations.upgrade(DatabaseSettings(url=SecretStr(database.url)), MIGRATIONS)
     with open_collector() as collector:
         assistant = Assistant.started()
         service = service_with(database, collector, assistant, log)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from kit.tests.e2e.report import Report
 from kit.tests.faults.world import Database, WatchedService, settings, total, under_load
+from kit.tests.support.paths import MIGRATIONS
 from slipway_kit.db import migrations
 from slipway_kit.db.settings import DatabaseSettings
 
@@ -53,7 +54,7 @@ def fill(volume: Path, *, kib_left: int = 0) -> None:
 def database() -> Iterator[Database]:
     """A database with the schema."""
     found = Database()
-    migrations.upgrade(DatabaseSettings(url=SecretStr(found.url)))
+    migrations.upgrade(DatabaseSettings(url=SecretStr(found.url)), MIGRATIONS)
     yield found
     found.remove()
 

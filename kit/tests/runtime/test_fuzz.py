@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from kit.tests.runtime import hostile
 from kit.tests.runtime.harness import GUNICORN, Service, connected, environment
+from kit.tests.support.paths import MIGRATIONS
 from slipway_kit.db import migrations
 from slipway_kit.db.settings import DatabaseSettings
 
@@ -36,7 +37,7 @@ def fuzzed(
 ) -> Iterator[Service]:
     """The service with the routes of `fuzzed`, on a database of its own."""
     url = create_database("fuzzed")
-    migrations.upgrade(DatabaseSettings(url=SecretStr(url)))
+    migrations.upgrade(DatabaseSettings(url=SecretStr(url)), MIGRATIONS)
     settings = environment(
         url,
         DATABASE_STATEMENT_TIMEOUT_MS=None,

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from kit.tests.runtime.harness import environment
 from kit.tests.support import revisions
-from slipway_kit.db.migrations import FOLDER, applied_versions
+from kit.tests.support.paths import SERVICE
+from slipway_kit.db.migrations import applied_versions
 from slipway_kit.db.settings import DatabaseSettings
 
 PROGRAM = """
@@ -19,8 +20,7 @@ from pathlib import Path
 from slipway_kit.db import migrations
 from slipway_kit.db.settings import DatabaseSettings
 
-migrations.FOLDER = Path(sys.argv[2])
-migrations.upgrade(DatabaseSettings(url=sys.argv[1]))
+migrations.upgrade(DatabaseSettings(url=sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -32,7 +32,7 @@ def test_of_four_migrators_at_once_one_applies(tmp_path: Path, empty_url: str) -
     started = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, empty_url, str(folder)],
-            cwd=FOLDER.parent,
+            cwd=SERVICE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -52,7 +52,7 @@ def test_a_migration_that_is_cut_off_does_not_look_done() -> None:
         port = silent.getsockname()[1]
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "migrate"],
-            cwd=FOLDER.parent,
+            cwd=SERVICE,
             env=environment(f"postgresql://nobody@127.0.0.1:{port}/none"),
             stdout=subprocess.DEVNULL,
         )

@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import slipway_kit
 from app.main import create_app
 from app.settings import Settings
+from slipway_kit.runtime import runtime_of
 
 LIST = Path(__file__).parents[1] / "unit/service/metrics.txt"
 # Of the tests, not of the service.
@@ -34,7 +35,7 @@ def defined() -> list[str]:
     # What is logged meanwhile is no part of the list.
     with redirect_stdout(sys.stderr):
         app = create_app(Settings())
-    registries = (REGISTRY, app.state.registry)
+    registries = (REGISTRY, runtime_of(app).get(CollectorRegistry))
     return sorted(row for registry in registries for row in _rows(registry))
 
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from slipway_kit.db.migrations import FOLDER
+from kit.tests.support.paths import MIGRATIONS
 
 REVISION = '''
 """A revision of this test."""
@@ -26,7 +26,7 @@ def downgrade() -> None:
 def write(folder: Path) -> Path:
     """Write two revisions; the second builds its index concurrently."""
     (folder / "versions").mkdir(parents=True)
-    shutil.copy(FOLDER / "env.py", folder)
+    shutil.copy(MIGRATIONS / "env.py", folder)
     add(folder, "a1", None, 'op.execute("CREATE TABLE ta1 AS SELECT generate_series(1, 9) AS n")')
     concurrently = 'op.execute("CREATE INDEX CONCURRENTLY ia2 ON ta1 (n)")'
     block = f"with op.get_context().autocommit_block():\n        {concurrently}"

@@ -8,9 +8,9 @@ from typing import Protocol
 import httpx
 
 from app.features.shop.schemas import BrokenOff, Complete, GameOut, Words
-from slipway_kit.client.client import HttpClient
+from slipway_kit.client import HttpClient
 from slipway_kit.errors import ServiceError, Unavailable
-from slipway_kit.http.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event, with_silences
+from slipway_kit.http import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event, with_silences
 
 MAX_SECONDS = 60.0
 # An assistant may think for longer than other services take to answer.

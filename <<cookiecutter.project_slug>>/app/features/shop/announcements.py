@@ -3,9 +3,9 @@
 import structlog
 
 from app.features.shop.schemas import GameOut
-from slipway_kit.client.client import HttpClient
+from slipway_kit.client import HttpClient
 from slipway_kit.errors import ServiceError
-from slipway_kit.service.resources import Resources
+from slipway_kit.service import Resources
 
 log = structlog.get_logger()
 

@@ -14,8 +14,7 @@ from pydantic import ValidationError
 
 from app.features.shop import queries
 from app.features.shop.schemas import GameIn, ImportReport
-from slipway_kit.db.errors import DatabaseUnavailable
-from slipway_kit.db.sessions import Database
+from slipway_kit.db import Database, DatabaseUnavailable
 from slipway_kit.errors import ServiceError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from sqlalchemy import BigInteger, CheckConstraint, Identity, Numeric, String, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from slipway_kit.db.model import Model
+from slipway_kit.db import Model
 
 
 class Game(Model):

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncScalarResult, AsyncSession
 
 from app.features.shop.models import Game
 from app.features.shop.schemas import GameIn, Stock, Summary
-from slipway_kit.db.sessions import Database
+from slipway_kit.db import Database
 from slipway_kit.errors import Conflict, NotFound
 
 ROWS_PER_CHUNK = 200

@@ -14,10 +14,9 @@ from app.features.shop.advice import Assistant, HouseAssistant, RemoteAssistant
 from app.features.shop.schemas import GameIn, Stock, Summary
 from app.features.shop.settings import Settings
 from app.features.shop.summaries import Summaries
-from slipway_kit.concurrency.batcher import Batcher
-from slipway_kit.concurrency.cache import Cache
-from slipway_kit.concurrency.work_queue import WorkQueue
-from slipway_kit.service.resources import Resources
+from slipway_kit.concurrency import Batcher, Cache, WorkQueue
+from slipway_kit.config import ServerSettings
+from slipway_kit.service import Resources, runtime_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +33,11 @@ class ShopResources:
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open them on top of the service's own; at shutdown the queue and the batcher are drained."""
-    settings = app.state.settings.feature(Settings)
-    grace_seconds = app.state.settings.server.shutdown.close / 2
-    app.state.resources.offload.declare(imports.THREADS, threads=2)
-    shop = _assemble(settings, app.state.resources)
-    app.state.shop = shop
+    runtime = runtime_of(app)
+    grace_seconds = runtime.get(ServerSettings).shutdown.close / 2
+    resources = runtime.get(Resources)
+    resources.offload.declare(imports.THREADS, threads=2)
+    shop = runtime.add(_assemble(runtime.get(Settings), resources))
     async with shop.stock.running(), shop.imports.running(grace_seconds=grace_seconds):
         yield
 
@@ -73,8 +72,7 @@ def _assistant(settings: Settings, resources: Resources) -> Assistant:
 # async: a plain function would take a thread of the pool for each request.
 async def get_shop(connection: HTTPConnection) -> ShopResources:
     """Find the resources of the running shop, from an HTTP request or a WebSocket."""
-    shop: ShopResources = connection.app.state.shop
-    return shop
+    return runtime_of(connection).get(ShopResources)
 
 
 ShopDep = Annotated[ShopResources, Depends(get_shop)]

@@ -29,10 +29,9 @@ from app.features.shop.schemas import (
     Stock,
     Summary,
 )
-from slipway_kit.db.sessions import ReadSessionDep, SessionDep
-from slipway_kit.http.openapi import answer, problems
-from slipway_kit.http.streams import EventStream, JsonLines
-from slipway_kit.service.resources import ResourcesDep
+from slipway_kit.db import ReadSessionDep, SessionDep
+from slipway_kit.http import EventStream, JsonLines, answer, problems
+from slipway_kit.service import ResourcesDep
 
 __all__ = ["lifespan", "router"]
 

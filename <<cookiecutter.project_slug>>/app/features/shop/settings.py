@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, HttpUrl, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from slipway_kit.config.group import Group
+from slipway_kit.config import Group
 
 
 class Settings(Group):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from app.features.shop import queries
 from app.features.shop.schemas import Stock
-from slipway_kit.concurrency.batcher import Batcher
-from slipway_kit.db.sessions import Database
+from slipway_kit.concurrency import Batcher
+from slipway_kit.db import Database
 
 
 def batcher(database: Database) -> Batcher[int, Stock]:

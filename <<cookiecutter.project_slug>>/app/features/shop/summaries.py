@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from app.features.shop import queries
 from app.features.shop.schemas import Summary
-from slipway_kit.concurrency.cache import Cache
-from slipway_kit.concurrency.tasks import Tasks
-from slipway_kit.db.sessions import Database
+from slipway_kit.concurrency import Cache, Tasks
+from slipway_kit.db import Database
 
 _KEY = "summary"
 

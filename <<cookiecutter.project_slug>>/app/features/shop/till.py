@@ -5,9 +5,9 @@ from pydantic import ValidationError
 
 from app.features.shop import stock as stocks
 from app.features.shop.schemas import Scan, ScanError, Stock
-from slipway_kit.concurrency.batcher import Batcher
+from slipway_kit.concurrency import Batcher
 from slipway_kit.errors import ServiceError
-from slipway_kit.http.drain import hang_up_if_leaving
+from slipway_kit.http import hang_up_if_leaving
 
 
 async def serve(socket: WebSocket, stock: Batcher[int, Stock]) -> None:

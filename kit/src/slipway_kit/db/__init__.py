@@ -1,1 +1,21 @@
 """PostgreSQL: the engine, its measured pool, sessions, spans of statements, migrations."""
+
+from slipway_kit.db.engine import open_database
+from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable, StatementTimeout
+from slipway_kit.db.migrations import run_environment
+from slipway_kit.db.model import Model
+from slipway_kit.db.sessions import Database, ReadSessionDep, SessionDep
+from slipway_kit.db.settings import DatabaseSettings
+
+__all__ = [
+    "Database",
+    "DatabaseBusy",
+    "DatabaseSettings",
+    "DatabaseUnavailable",
+    "Model",
+    "ReadSessionDep",
+    "SessionDep",
+    "StatementTimeout",
+    "open_database",
+    "run_environment",
+]

@@ -20,11 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from slipway_kit.config.group import read
 from slipway_kit.db.connection import open_connection
 from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.db.settings import DatabaseSettings
 
-FOLDER = Path.cwd() / "migrations"
 # Any number that no other user of the same database takes for an advisory lock.
 LOCK_KEY = 0x51_70_3A_9E
 LOCK_SECONDS = 300.0
@@ -60,7 +60,7 @@ class Versions:
 
 
 @cache
-def known_versions(folder: Path = FOLDER) -> Versions:
+def known_versions(folder: Path) -> Versions:
     """Read the revisions in `folder`; a service without a table has none."""
     if not folder.exists():
         return Versions(frozenset(), frozenset())
@@ -87,30 +87,37 @@ def current(settings: DatabaseSettings) -> str:
     return ", ".join(sorted(asyncio.run(applied_versions(settings))))
 
 
-def upgrade(settings: DatabaseSettings, revision: str = "head") -> None:
-    """Apply what is missing up to `revision`; of several at once one applies, the others wait."""
-    _run(settings, partial(command.upgrade, revision=revision))
+def upgrade(settings: DatabaseSettings, folder: Path, revision: str = "head") -> None:
+    """Apply what is missing up to `revision`; of several at once one applies, the others wait.
+
+    `folder` holds the revisions and alembic's `env.py`.
+    """
+    _run(settings, folder, partial(command.upgrade, revision=revision))
 
 
-def downgrade(settings: DatabaseSettings, revision: str) -> None:
+def downgrade(settings: DatabaseSettings, folder: Path, revision: str) -> None:
     """Go back to `revision`; `base` is the empty schema."""
-    _run(settings, partial(command.downgrade, revision=revision))
+    _run(settings, folder, partial(command.downgrade, revision=revision))
 
 
-def run_environment(settings: DatabaseSettings, metadata: MetaData) -> None:
-    """Do what alembic was told to, under the lock; `migrations/env.py` calls this."""
+def run_environment(metadata: MetaData) -> None:
+    """Do what alembic was told to, under the lock; `migrations/env.py` calls this.
+
+    Alembic's own command line brings no settings; then they are read from the environment.
+    """
+    settings = context.config.attributes.get("settings") or read(DatabaseSettings)
     asyncio.run(_run_locked(settings, metadata))
 
 
-def config_for(settings: DatabaseSettings) -> Config:
+def config_for(settings: DatabaseSettings, folder: Path) -> Config:
     """Return alembic's configuration without its file."""
     config = Config(attributes={"settings": settings})
     # The file format of alembic gives % a meaning.
-    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
 
 
-def _run(settings: DatabaseSettings, action: Callable[[Config], None]) -> None:
+def _run(settings: DatabaseSettings, folder: Path, action: Callable[[Config], None]) -> None:
     if settings.pgbouncer:
         raise MigrationError(
             "Migrations hold a lock that pgbouncer's transactions lose: set DATABASE_URL to"
@@ -119,7 +126,7 @@ def _run(settings: DatabaseSettings, action: Callable[[Config], None]) -> None:
     started = time.perf_counter()
     log.info("migration started")
     try:
-        action(config_for(settings))
+        action(config_for(settings, folder))
     except CommandError as error:
         raise MigrationError(f"{error}.") from error
     except DatabaseUnavailable as error:

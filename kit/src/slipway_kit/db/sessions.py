@@ -18,6 +18,7 @@ from starlette.requests import HTTPConnection
 
 from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable
 from slipway_kit.db.pool import MeasuredPool, PoolBusyError
+from slipway_kit.runtime import runtime_of
 
 log = structlog.get_logger()
 
@@ -112,8 +113,7 @@ class Database:
 
 def get_database(connection: HTTPConnection) -> Database:
     """Find the database of the running app, from an HTTP request or a WebSocket."""
-    database: Database = connection.app.state.resources.database
-    return database
+    return runtime_of(connection).get(Database)
 
 
 async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:

@@ -6,20 +6,15 @@ Both files hold a pair of marks for the settings of the kit and one for each fea
 those of a feature that is gone go with it.
 """
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from slipway_kit.service.settings_table import Setting, by_owner, table
 
 SERVICE = Path.cwd()
-KIT = "kit"
 README = "<!-- {} -->"
 ENV_EXAMPLE = "# {}"
 BEGIN = "settings of {}: written by tools/settings_table.py"
@@ -30,50 +25,9 @@ class NoPlaceError(Exception):
     """A file has no marks for settings that exist; the text says which to add."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One environment variable."""
-
-    name: str
-    default: str
-    description: str
-    group: str
-
-
 def settings() -> dict[str, list[Setting]]:
     """Return every setting in the order of its group, by owner: the kit, then the features."""
-    service = import_module("app.settings")
-    found: dict[str, list[Setting]] = {}
-    for group in service.all_groups():
-        owner = KIT if group in service.GROUPS else group.__module__.split(".")[-2]
-        title = (group.__doc__ or "").split("\n")[0]
-        for name, field in group.variables().items():
-            info = group.model_fields[field]
-            description = (info.description or "").replace("\n", " ")
-            setting = Setting(name, _default(info), description, title)
-            found.setdefault(owner, []).append(setting)
-    return found
-
-
-def _default(info: FieldInfo) -> str:
-    value = info.get_default(call_default_factory=True, validated_data={})
-    if value is None or value is PydanticUndefined:
-        return ""
-    if isinstance(value, SecretStr | BaseModel):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return ",".join(str(item) for item in value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def table(settings: Sequence[Setting]) -> str:
-    """Return a table of settings in Markdown."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    rows += [
-        f"| `{each.name}` | {f'`{each.default}`' if each.default else ''} | {each.description} |"
-        for each in settings
-    ]
-    return "\n".join(rows) + "\n"
+    return by_owner(import_module("app.settings").Settings)
 
 
 def examples(settings: Sequence[Setting]) -> str:

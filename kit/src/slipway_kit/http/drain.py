@@ -3,6 +3,8 @@
 from starlette.status import WS_1012_SERVICE_RESTART
 from starlette.websockets import WebSocket
 
+from slipway_kit.runtime import runtime_of
+
 
 class Drain:
     """One per app; the worker process begins it, probes and responses look at it."""
@@ -21,7 +23,7 @@ async def hang_up_if_leaving(socket: WebSocket) -> bool:
     Call it after an answer, when the client has no other question open: at the end of the drain
     the server closes what is left with the same code, whatever is under way.
     """
-    drain: Drain = socket.app.state.drain
+    drain = runtime_of(socket).get(Drain)
     if drain.draining:
         await socket.close(WS_1012_SERVICE_RESTART)
     return drain.draining

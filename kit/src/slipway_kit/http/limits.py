@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipway_kit import request_context
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.problems import problem_response
+from slipway_kit.http.problem_details import problem_response
 from slipway_kit.overload.route_shedding import RouteShedding
+from slipway_kit.runtime import runtime_of
 
 _TIMEOUT = request_context.HEADER.lower().encode()
 _OF_BODIES = frozenset({b"content-length", b"transfer-encoding"})
@@ -27,7 +28,7 @@ def install(app: FastAPI, server: ServerSettings) -> None:
         RequestLimits,
         max_bytes=server.max_body_bytes,
         seconds=server.request_timeout_seconds,
-        shedding=app.state.shedding,
+        shedding=runtime_of(app).get(RouteShedding),
     )
     if server.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_arguments(server))

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.ended import Records
 from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.runtime import runtime_of
 
 
 def install(app: FastAPI) -> None:
@@ -18,8 +19,9 @@ def install(app: FastAPI) -> None:
 
     Each request is measured by route template, method and status; probes are not counted.
     """
-    app.state.registry = CollectorRegistry()
-    app.state.records = Records(RequestMetrics(app.state.registry))
+    runtime = runtime_of(app)
+    registry = runtime.add(CollectorRegistry())
+    runtime.add(Records(RequestMetrics(registry)))
 
 
 @asynccontextmanager
@@ -29,7 +31,7 @@ async def open_metrics(app: FastAPI, server: ServerSettings) -> AsyncIterator[No
         yield
         return
     both = CollectorRegistry()
-    for registry in (REGISTRY, app.state.registry):
+    for registry in (REGISTRY, runtime_of(app).get(CollectorRegistry)):
         both.register(_Registry(registry))
     httpd, thread = start_http_server(server.metrics_port, addr=server.host, registry=both)
     try:

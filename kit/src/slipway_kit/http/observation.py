@@ -15,11 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.errors import ServiceError
 from slipway_kit.http.drain import Drain
-from slipway_kit.http.ended import Ended
+from slipway_kit.http.ended import Ended, Records
 from slipway_kit.http.headers import Headers, merged, request_id_given, security_headers
-from slipway_kit.http.problems import problem_response
+from slipway_kit.http.problem_details import problem_response
 from slipway_kit.http.request_metrics import WEBSOCKET
 from slipway_kit.http.routes import route_of
+from slipway_kit.runtime import runtime_of
 from slipway_kit.tracing.provider import Traces
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ _REQUEST_ID = _variable_of("request_id")
 
 def install(app: FastAPI, server: ServerSettings) -> None:
     """Wrap everything that was added before."""
+    runtime = runtime_of(app)
     app.add_middleware(
         Observe,
-        drain=app.state.drain,
-        traces=app.state.traces,
+        drain=runtime.get(Drain),
+        traces=runtime.get(Traces),
         headers=security_headers(server),
-        ended=app.state.records.add,
+        ended=runtime.get(Records).add,
     )
 
 

@@ -1,6 +1,6 @@
 """The published contract: FastAPI's document, its owner, and the errors that are really sent."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from pydantic_settings import SettingsConfigDict
 
 from slipway_kit.config.group import COMMAS, Group
-from slipway_kit.http.problems import MEDIA_TYPE, Problem, title
+from slipway_kit.http.problem_details import MEDIA_TYPE, Problem, title
 
 _REPLACED = ("HTTPValidationError", "ValidationError")
 
@@ -117,9 +117,17 @@ def answer(
 
 
 def install(
-    app: FastAPI, settings: OpenAPISettings, *, owner: str, tags: Mapping[str, str]
+    app: FastAPI,
+    settings: OpenAPISettings,
+    *,
+    owner: str,
+    tags: Mapping[str, str],
+    changes: Sequence[Callable[[dict[str, Any]], None]] = (),
 ) -> None:
-    """Let the document name its owner, its tags, and the problems each operation may answer."""
+    """Let the document name its owner, its tags, and the problems each operation may answer.
+
+    Each of `changes` may alter the complete document in place.
+    """
     app.contact = settings.contact(owner)
     app.license_info = settings.license()
     app.terms_of_service = settings.terms_url
@@ -134,6 +142,8 @@ def install(
         # FastAPI gives the same object until a route is added.
         if document is not completed:
             _complete(document, settings)
+            for change in changes:
+                change(document)
             completed = document
         return document
 

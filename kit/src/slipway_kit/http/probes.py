@@ -5,18 +5,16 @@ None of them uses a thread or the database pool, so each answers when both are e
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
-from slipway_kit.config.group import Group
-from slipway_kit.db.migrations import Versions, applied_versions, known_versions
-from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.errors import Unavailable
+from slipway_kit.http.drain import Drain
+from slipway_kit.runtime import Runtime, runtime_of
 
 # A probe's answer is good for this long, however many kubelets and balancers ask.
 REUSE_SECONDS = 1.0
@@ -29,14 +27,19 @@ PROBES = frozenset({"/livez", "/startupz", "/health", "/readyz"})
 log = structlog.get_logger()
 
 
-class ReadinessSettings(Group):
-    """What a worker needs to take traffic."""
+@dataclass(frozen=True)
+class Check:
+    """Something that a worker needs to take traffic.
 
-    model_config = SettingsConfigDict(env_prefix="READINESS_")
+    `ask` returns a sentence that names what is missing, or `None`. `no_answer` is that sentence
+    when it raises, or takes longer than `DEADLINE_SECONDS`. A check with `once` is asked no more
+    when it has passed: what all workers share would take every pod out of the Service when it
+    fails, and clients would see refused connections.
+    """
 
-    requires_database: bool = Field(
-        default=False, description="leave the Service while the database does not answer"
-    )
+    ask: Callable[[Runtime], Awaitable[str | None]]
+    no_answer: str
+    once: bool = False
 
 
 class NotReady(Unavailable):
@@ -44,29 +47,22 @@ class NotReady(Unavailable):
 
 
 class Readiness:
-    """Whether the schema fits, asked of the database at most once at a time and once a second.
-
-    Once it fits it is asked no more, unless `requires_database`: else one restart of the database
-    would take every pod out of the Service, and clients would see refused connections.
-    """
+    """What keeps traffic away, asked at most once at a time and once a second."""
 
     def __init__(
         self,
-        look: Callable[[], Awaitable[frozenset[str]]],
-        versions: Versions,
+        checks: Sequence[Check],
+        runtime: Runtime,
         *,
-        requires_database: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._look, self._versions = look, versions
-        self._requires_database, self._clock = requires_database, clock
-        self._fitted = False
+        self._open, self._runtime, self._clock = list(checks), runtime, clock
         self._asking: asyncio.Task[str | None] | None = None
         self._answered_at = 0.0
 
     async def obstacle(self) -> str | None:
         """Return why traffic cannot be served, or `None` when it can."""
-        if self._fitted and not self._requires_database:
+        if not self._open:
             return None
         if self._asking is None or self._stale(self._asking):
             self._asking = asyncio.create_task(self._ask(), name="readiness")
@@ -74,15 +70,13 @@ class Readiness:
         return await asyncio.shield(self._asking)
 
     async def settle(self, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Ask until the schema fits, unasked.
+        """Ask until every check has passed, unasked.
 
         Probes may have gone to the siblings of a worker so far: its first one must not find it
         unready because the database is gone just then.
         """
-        while not self._fitted:
-            await self.obstacle()
-            if not self._fitted:
-                await sleep(PAUSE_SECONDS)
+        while await self.obstacle() is not None:
+            await sleep(PAUSE_SECONDS)
 
     async def close(self) -> None:
         """End a question that is still open."""
@@ -94,41 +88,33 @@ class Readiness:
         return asked.done() and self._clock() - self._answered_at >= REUSE_SECONDS
 
     async def _ask(self) -> str | None:
+        found = await asyncio.gather(*map(self._answer, self._open))
+        self._answered_at = self._clock()
+        answers = list(zip(self._open, found, strict=True))
+        self._open = [check for check, obstacle in answers if obstacle or not check.once]
+        return next(filter(None, found), None)
+
+    async def _answer(self, check: Check) -> str | None:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                found = await self._look()
+                return await check.ask(self._runtime)
         except Exception as error:  # noqa: BLE001 - whatever keeps us from knowing is a reason
             log.warning("readiness check failed", error=repr(error), cause=repr(error.__cause__))
-            return "The database does not answer."
-        else:
-            obstacle = None if self._fitted else self._versions.obstacle(found)
-            self._fitted = obstacle is None
-            return obstacle
-        finally:
-            self._answered_at = self._clock()
+            return check.no_answer
 
 
 def install(app: FastAPI) -> None:
     """Add the probes."""
-    # Read here, once for all workers that the master forks later.
-    app.state.versions = known_versions()
     app.include_router(router)
 
 
 @asynccontextmanager
-async def open_health(
-    app: FastAPI, settings: ReadinessSettings, database: DatabaseSettings
-) -> AsyncIterator[None]:
-    """Let /readyz ask `database`, on a connection outside the pool."""
-
-    async def look() -> frozenset[str]:
-        return await applied_versions(database)
-
-    readiness = Readiness(look, app.state.versions, requires_database=settings.requires_database)
-    app.state.readiness = readiness
+async def open_readiness(runtime: Runtime, checks: Sequence[Check]) -> AsyncIterator[Readiness]:
+    """Let /readyz ask `checks`."""
+    readiness = Readiness(checks, runtime)
     settling = asyncio.create_task(readiness.settle(), name="readiness settles")
     try:
-        yield
+        yield readiness
     finally:
         settling.cancel()
         await asyncio.gather(settling, return_exceptions=True)
@@ -156,9 +142,9 @@ async def health() -> dict[str, str]:
 @router.get("/readyz")
 async def ready(request: Request) -> dict[str, str]:
     """Say whether traffic should come here, or why not."""
-    if request.app.state.drain.draining:
+    runtime = runtime_of(request)
+    if runtime.get(Drain).draining:
         raise NotReady("The service is leaving.")
-    readiness: Readiness = request.app.state.readiness
-    if obstacle := await readiness.obstacle():
+    if obstacle := await runtime.get(Readiness).obstacle():
         raise NotReady(obstacle)
     return {"status": "ok"}

@@ -10,7 +10,7 @@ from starlette.types import Scope
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.headers import Headers, new_request_id, request_id_given, security_headers
 from slipway_kit.http.limits import cors_arguments
-from slipway_kit.http.problems import MEDIA_TYPE, problem_response
+from slipway_kit.http.problem_details import MEDIA_TYPE, problem_response
 
 # Stands for what is put in later; neither JSON nor a path changes it.
 _MARK = "mark"

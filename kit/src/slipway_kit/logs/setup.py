@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TextIO, cast
 
@@ -13,12 +15,13 @@ from structlog.typing import EventDict, Processor
 from slipway_kit.logs.stream import LogStream
 
 
-def configure(*, level: str, json: bool, traces: bool = False) -> None:
+def configure(
+    *, level: str, json: bool, traces: bool = False, processors: Sequence[Processor] = ()
+) -> None:
     """Send every line of this process, ours and the libraries', to standard output.
 
-    With `traces` a line that belongs to a trace says to which.
-
-    Tracebacks are text without local variables, which may hold secrets.
+    With `traces` a line that belongs to a trace says to which. `processors` are asked last before
+    a line is rendered. Tracebacks are text without local variables, which may hold secrets.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -26,6 +29,7 @@ def configure(*, level: str, json: bool, traces: bool = False) -> None:
         _add_pid,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.StackInfoRenderer(),
+        *processors,
     ]
     if traces:
         shared.insert(0, _add_trace)
@@ -54,6 +58,20 @@ def configure(*, level: str, json: bool, traces: bool = False) -> None:
     # It says which selector it uses.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
+
+
+@dataclass(frozen=True)
+class LogSetup:
+    """How a process logs; it can be sent to the processes that compute for a worker."""
+
+    level: str
+    json: bool
+    traces: bool
+    processors: tuple[Processor, ...] = ()
+
+    def apply(self) -> None:
+        """Send every line of this process to standard output."""
+        configure(level=self.level, json=self.json, traces=self.traces, processors=self.processors)
 
 
 def write(lines: str) -> None:

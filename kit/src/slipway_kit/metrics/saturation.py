@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -24,6 +24,7 @@ LAG_SECONDS = Histogram(
 _PERIOD_SECONDS = 0.5
 
 
+@runtime_checkable
 class Sampled(Protocol):
     """What sets its own gauges when it is told to."""
 

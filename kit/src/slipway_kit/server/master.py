@@ -3,13 +3,13 @@
 `gunicorn.conf.py` runs again at each SIGHUP and makes new hooks; what they own is the arbiter's.
 """
 
-import asyncio
 import gc
 import mmap
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -24,8 +24,6 @@ from prometheus_client import REGISTRY
 
 from slipway_kit.config.group import read
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.db.connection import check_once
-from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.distribution import require_one_version
 from slipway_kit.errors import SettingsError, Unavailable
 from slipway_kit.logs import setup as logs
@@ -81,11 +79,15 @@ class JsonLogger(Logger):  # type: ignore[misc]  # the package has no types
 
 @dataclass(frozen=True)
 class Hooks:
-    """gunicorn's hooks, each under its own name; `slug` names the folder of metric files."""
+    """gunicorn's hooks, each under its own name.
+
+    `slug` names the folder of metric files; `check` raises `Unavailable` when the service cannot
+    start because something that it stands on is missing.
+    """
 
     slug: str
     server: ServerSettings
-    database: DatabaseSettings
+    check: Callable[[], None]
 
     def on_starting(self, arbiter: Arbiter) -> None:
         """Check what the service needs, then load the app once for all workers to share.
@@ -158,8 +160,7 @@ class Hooks:
         require_one_version()
         master = self._claim(workers=arbiter.cfg.workers)
         try:
-            if self.database.required:
-                asyncio.run(check_once(self.database))
+            self.check()
             files.install(master.identity, master.folder.path)
             files.adopt(REGISTRY)
             arbiter.app.wsgi()

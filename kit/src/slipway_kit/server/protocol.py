@@ -10,6 +10,8 @@ was written for. ADMISSION says `middleware` to ask through ASGI alone, and `off
 import inspect
 import select
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -46,6 +48,13 @@ _OF_A_CYCLE = {
 
 
 _OVERLOADED = STATUS_LINE[Refusals.OVERLOADED[0]]
+
+
+@dataclass(frozen=True)
+class HttpProtocol:
+    """What uvicorn is to speak HTTP with: a name that it knows, or what makes a protocol."""
+
+    factory: str | Callable[..., Any]
 
 
 def supported() -> bool:

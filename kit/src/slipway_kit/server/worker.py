@@ -21,11 +21,13 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from slipway_kit.capacity.sums import ShutdownPlan
+from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.drain import Drain
 from slipway_kit.logs import setup as logs
-from slipway_kit.server import entrance
+from slipway_kit.overload.admission import Admission
+from slipway_kit.runtime import runtime_of
 from slipway_kit.server.acceptor import Acceptor
-from slipway_kit.server.protocol import BoundedProtocol
+from slipway_kit.server.protocol import BoundedProtocol, HttpProtocol
 from slipway_kit.server.recycling import Recycling
 from slipway_kit.system import take_endings
 
@@ -197,22 +199,23 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
 
     async def _serve(self) -> None:
         app: FastAPI = self.wsgi
-        settings = app.state.settings.server
+        runtime = runtime_of(app)
+        settings, admission = runtime.get(ServerSettings), runtime.get(Admission)
         plan: ShutdownPlan = settings.shutdown
         self.config.app = app
-        self.config.http = entrance.http_of(app, settings)
+        self.config.http = runtime.get(HttpProtocol).factory
         self.config.timeout_graceful_shutdown = plan.requests
         self.config.root_path = settings.root_path
         self.config.ws_max_size = settings.max_body_bytes
         server = DrainingServer(
             self.config,
-            drain=app.state.drain,
+            drain=runtime.get(Drain),
             plan=plan,
             recycling=Recycling(settings.max_requests, self.master.turn),
             orphaned=lambda: os.getppid() != self.ppid,
             ready=self._ready,
             start_seconds=settings.startup_seconds + _START_GRACE_SECONDS,
-            busy=lambda: app.state.admission.pressed,
+            busy=lambda: admission.pressed,
         )
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None

@@ -1,1 +1,23 @@
-"""Puts a service together: resources, phases of start and shutdown."""
+"""Puts a service together: settings, resources, phases of start and shutdown, the command line."""
+
+from slipway_kit.http.probes import Check
+from slipway_kit.runtime import Runtime, runtime_of
+from slipway_kit.service import resources
+from slipway_kit.service.assembly import assemble
+from slipway_kit.service.features import import_models
+from slipway_kit.service.process_model import ProcessModel
+from slipway_kit.service.resources import Resources, ResourcesDep
+from slipway_kit.service.settings import ServiceSettings
+
+__all__ = [
+    "Check",
+    "ProcessModel",
+    "Resources",
+    "ResourcesDep",
+    "Runtime",
+    "ServiceSettings",
+    "assemble",
+    "import_models",
+    "resources",
+    "runtime_of",
+]

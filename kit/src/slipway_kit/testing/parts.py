@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,3 +19,5 @@ class ServiceParts:
     # Makes settings that serve no metrics port, for several apps run at once.
     settings: Callable[[DatabaseSettings], Any]
     groups: Callable[[], Iterable[type[Group]]]
+    # The folder with the revisions and alembic's `env.py`.
+    migrations: Path

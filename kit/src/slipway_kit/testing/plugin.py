@@ -76,10 +76,10 @@ def create_database(postgres_url: str) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def migrated_url(create_database: Callable[[str], str]) -> str:
+def migrated_url(create_database: Callable[[str], str], service_parts: ServiceParts) -> str:
     """A database with the newest schema."""
     url = create_database("migrated")
-    migrations.upgrade(DatabaseSettings(url=SecretStr(url)))
+    migrations.upgrade(DatabaseSettings(url=SecretStr(url)), service_parts.migrations)
     return url
 
 

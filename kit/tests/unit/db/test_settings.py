@@ -9,7 +9,7 @@ from slipway_kit.config.group import read
 from slipway_kit.db.sessions import ReadSessionDep, SessionDep
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.errors import SettingsError
-from slipway_kit.http.dependencies import refuse_more_threads_than_pool
+from slipway_kit.service.thread_check import refuse_more_threads_than_pool
 
 SECRET = "hunter2"
 

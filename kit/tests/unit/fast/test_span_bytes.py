@@ -18,6 +18,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
+from kit.tests.support.paths import SERVICE
 from slipway_kit.fast import span_bytes
 from slipway_kit.fast.span_bytes import SpanWriter
 
@@ -170,4 +171,5 @@ def test_the_exporter_gets_its_own_encoder_back(monkeypatch: pytest.MonkeyPatch)
 
 def test_nobody_who_sends_no_traces_imports_it() -> None:
     check = "import app.main, sys; sys.exit('slipway_kit.fast.span_bytes' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", check], cwd=SERVICE, check=False)
+    assert done.returncode == 0

@@ -3,28 +3,28 @@ from dataclasses import dataclass
 
 import pytest
 
-from slipway_kit.db.migrations import Versions
-from slipway_kit.http.probes import Readiness
+from slipway_kit.http.probes import Check, Readiness
+from slipway_kit.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
 
-VERSIONS = Versions(heads=frozenset({"3"}), known=frozenset({"1", "2", "3"}))
+NO_ANSWER = "The broker does not answer."
 
 
-class FakeDatabase:
-    """Answers with `found`, or raises when it is down, and counts the questions."""
+class Broker:
+    """Names what is `missing`, or raises when it is down, and counts the questions."""
 
-    def __init__(self, *found: str) -> None:
-        self.found, self.down, self.asked = frozenset(found), False, 0
+    def __init__(self, missing: str | None = None) -> None:
+        self.missing, self.down, self.asked = missing, False, 0
         self.answering = asyncio.Event()
         self.answering.set()
 
-    async def look(self) -> frozenset[str]:
+    async def ask(self, runtime: Runtime) -> str | None:
         self.asked += 1
         await self.answering.wait()
         if self.down:
             raise ConnectionRefusedError
-        return self.found
+        return self.missing
 
 
 @dataclass
@@ -40,128 +40,123 @@ def clock() -> Clock:
     return Clock()
 
 
-def readiness(
-    database: FakeDatabase, clock: Clock, *, requires_database: bool = False
-) -> Readiness:
-    return Readiness(database.look, VERSIONS, requires_database=requires_database, clock=clock)
+def readiness(broker: Broker, clock: Clock, *, once: bool = True) -> Readiness:
+    return Readiness([Check(broker.ask, NO_ANSWER, once=once)], Runtime(), clock=clock)
 
 
-@pytest.mark.parametrize(
-    ("found", "obstacle"),
-    [
-        ((), "The database has no revision; this code needs 3."),
-        (("2",), "The database is at revision 2, older than 3."),
-        (("3",), None),
-        (("4",), None),
-    ],
-)
-async def test_an_empty_or_older_schema_is_an_obstacle_and_an_equal_or_newer_one_is_none(
-    found: tuple[str, ...], obstacle: str | None, clock: Clock
+async def test_without_checks_there_is_no_obstacle() -> None:
+    assert await Readiness([], Runtime()).obstacle() is None
+
+
+async def test_the_first_obstacle_is_told_and_a_check_that_passed_is_asked_no_more(
+    clock: Clock,
 ) -> None:
-    assert await readiness(FakeDatabase(*found), clock).obstacle() == obstacle
-
-
-async def test_a_service_without_migrations_fits_any_database() -> None:
-    assert Versions(frozenset(), frozenset()).obstacle(frozenset()) is None
+    fine, poor, poorer = Broker(), Broker("It has no queue."), Broker("It has no name.")
+    checks = [Check(each.ask, NO_ANSWER, once=True) for each in (fine, poor, poorer)]
+    ready = Readiness(checks, Runtime(), clock=clock)
+    assert await ready.obstacle() == "It has no queue."
+    clock.now += 1
+    poor.missing = None
+    assert await ready.obstacle() == "It has no name."
+    assert (fine.asked, poor.asked, poorer.asked) == (1, 2, 2)
 
 
 async def test_an_answer_is_used_for_a_second(clock: Clock) -> None:
-    database = FakeDatabase("2")
-    ready = readiness(database, clock)
+    broker = Broker("It has no queue.")
+    ready = readiness(broker, clock)
     await ready.obstacle()
     clock.now += 0.9
     await ready.obstacle()
-    assert database.asked == 1
+    assert broker.asked == 1
     clock.now += 0.1
-    database.found = frozenset({"3"})
+    broker.missing = None
     assert await ready.obstacle() is None
-    assert database.asked == 2
+    assert broker.asked == 2
 
 
 async def test_many_probes_at_once_ask_once(clock: Clock) -> None:
-    database = FakeDatabase("3")
-    ready = readiness(database, clock)
+    broker = Broker()
+    ready = readiness(broker, clock)
     assert await asyncio.gather(*(ready.obstacle() for _ in range(20))) == [None] * 20
-    assert database.asked == 1
+    assert broker.asked == 1
 
 
 async def test_a_prober_that_hangs_up_leaves_the_question_to_the_others(clock: Clock) -> None:
-    database = FakeDatabase("3")
-    database.answering.clear()
-    ready = readiness(database, clock)
+    broker = Broker()
+    broker.answering.clear()
+    ready = readiness(broker, clock)
     impatient = asyncio.create_task(ready.obstacle())
     patient = asyncio.create_task(ready.obstacle())
     await asyncio.sleep(0)
     impatient.cancel()
-    database.answering.set()
+    broker.answering.set()
     assert await patient is None
-    assert database.asked == 1
+    assert broker.asked == 1
 
 
-async def test_once_it_fitted_an_outage_of_the_database_is_no_obstacle(clock: Clock) -> None:
-    database = FakeDatabase("3")
-    ready = readiness(database, clock)
+async def test_once_it_passed_an_outage_is_no_obstacle(clock: Clock) -> None:
+    broker = Broker()
+    ready = readiness(broker, clock)
     await ready.obstacle()
-    database.down = True
+    broker.down = True
     clock.now += 60
     assert await ready.obstacle() is None
-    assert database.asked == 1
+    assert broker.asked == 1
 
 
-async def test_an_outage_is_an_obstacle_when_readiness_requires_the_database(clock: Clock) -> None:
-    database = FakeDatabase("3")
-    ready = readiness(database, clock, requires_database=True)
+async def test_an_outage_is_an_obstacle_to_a_check_that_is_asked_again(clock: Clock) -> None:
+    broker = Broker()
+    ready = readiness(broker, clock, once=False)
     assert await ready.obstacle() is None
-    database.down = True
+    broker.down = True
     clock.now += 60
-    assert await ready.obstacle() == "The database does not answer."
-    database.down = False
-    database.found = frozenset()
+    assert await ready.obstacle() == NO_ANSWER
+    broker.down = False
     clock.now += 60
-    assert await ready.obstacle() is None, "the schema fitted before"
+    assert await ready.obstacle() is None
 
 
-async def test_before_its_first_answer_a_database_out_of_reach_is_an_obstacle(clock: Clock) -> None:
-    database = FakeDatabase("3")
-    database.down = True
-    ready = readiness(database, clock)
-    assert await ready.obstacle() == "The database does not answer."
+async def test_before_its_first_answer_what_is_out_of_reach_is_an_obstacle(clock: Clock) -> None:
+    broker = Broker()
+    broker.down = True
+    ready = readiness(broker, clock)
+    assert await ready.obstacle() == NO_ANSWER
 
 
-async def test_a_database_that_never_answers_is_an_obstacle_within_the_deadline(
+async def test_what_never_answers_is_an_obstacle_within_the_deadline(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipway_kit.http.probes.DEADLINE_SECONDS", 0.01)
-    database = FakeDatabase("3")
-    database.answering.clear()
-    assert await readiness(database, clock).obstacle() == "The database does not answer."
+    broker = Broker()
+    broker.answering.clear()
+    assert await readiness(broker, clock).obstacle() == NO_ANSWER
 
 
 async def test_closing_ends_an_open_question(clock: Clock) -> None:
-    database = FakeDatabase("3")
-    database.answering.clear()
-    ready = readiness(database, clock)
+    broker = Broker()
+    broker.answering.clear()
+    ready = readiness(broker, clock)
     probe = asyncio.create_task(ready.obstacle())
     await asyncio.sleep(0)
     await ready.close()
     with pytest.raises(asyncio.CancelledError):
         await probe
-    await readiness(database, clock).close()
+    await readiness(broker, clock).close()
 
 
 async def test_a_worker_that_nobody_asks_finds_out_by_itself_and_then_asks_no_more(
     clock: Clock,
 ) -> None:
-    database, pauses = FakeDatabase(), list[float]()
+    broker, pauses = Broker("It has no queue."), list[float]()
 
     async def sleep(seconds: float) -> None:
         clock.now += seconds
         pauses.append(seconds)
-        database.found = frozenset({"3"})
+        broker.missing = None
 
-    ready = readiness(database, clock)
+    ready = readiness(broker, clock)
     await ready.settle(sleep=sleep)
-    assert (database.asked, pauses) == (2, [5.0])
-    database.down = True
+    assert (broker.asked, pauses) == (2, [5.0])
+    broker.down = True
     assert await ready.obstacle() is None
-    assert database.asked == 2
+    assert broker.asked == 2

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from slipway_kit.config.server import ServerSettings
@@ -13,9 +12,6 @@ from slipway_kit.http.drain import Drain
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
-from slipway_kit.server.entrance import http_of
-from slipway_kit.server.entrance import install as install_entrance
-from slipway_kit.server.protocol import AdmittingProtocol, BoundedProtocol
 from slipway_kit.testing.asgi import scope
 
 ID = b"a-client's-own"
@@ -147,32 +143,3 @@ async def test_the_middleware_answers_in_place_of_the_app() -> None:
         await middleware(scope("/livez"), never, send)  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="it was refused"):
         await middleware({"type": "lifespan"}, never, send)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("way", "supported", "protocol", "in_middleware"),
-    [
-        ("protocol", True, AdmittingProtocol, False),
-        ("protocol", False, None, True),
-        ("middleware", True, BoundedProtocol, True),
-        ("middleware", False, None, True),
-        ("off", True, BoundedProtocol, False),
-    ],
-)
-def test_requests_are_asked_in_one_place(
-    way: str,
-    supported: bool,
-    protocol: type | None,
-    in_middleware: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("slipway_kit.server.protocol.supported", lambda: supported)
-    server = ServerSettings.model_validate({"admission": way, "root_path": "/shop"})
-    app = FastAPI()
-    app.state.drain, app.state.shedding = Drain(), RouteShedding()
-    install_entrance(app, server, always=frozenset({"/livez"}))
-    http = http_of(app, server)
-    assert (http if isinstance(http, str) else http.func) == (protocol or "httptools")  # type: ignore[attr-defined]
-    names = [repr(each) for each in app.user_middleware]
-    assert any("AdmissionMiddleware" in name for name in names) is in_middleware
-    assert app.state.entrance["always"] == {"/livez", "/shop/livez"}

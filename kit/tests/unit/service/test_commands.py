@@ -10,8 +10,10 @@ import pytest
 
 from app import about
 from app.__main__ import main
-from kit.tests.support.paths import SERVICE
+from kit.tests.support.paths import MIGRATIONS, SERVICE
 from slipway_kit.db import migrations
+
+pytestmark = pytest.mark.usefixtures("restored_logs")
 
 
 def values(**database: int) -> str:
@@ -64,7 +66,7 @@ def test_migrate_goes_up_tells_and_goes_down(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, empty_url: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", empty_url)
-    head = ", ".join(migrations.known_versions().heads) or "empty"
+    head = ", ".join(migrations.known_versions(MIGRATIONS).heads) or "empty"
     assert main(["migrate"]) == 0
     capsys.readouterr()
     assert main(["migrate", "current"]) == 0

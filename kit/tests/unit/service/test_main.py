@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry
 from pydantic_settings import SettingsConfigDict
 
 import app.main
@@ -21,8 +22,11 @@ from app.settings import Settings
 from kit.tests.support.paths import SERVICE
 from slipway_kit.config.group import Group
 from slipway_kit.config.server import ServerSettings
+from slipway_kit.db import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.errors import SettingsError
+from slipway_kit.http import Drain
+from slipway_kit.runtime import runtime_of
 
 IMPORT_EVERYTHING = """
 import pkgutil, sys, threading
@@ -113,10 +117,11 @@ def test_import_writes_no_metrics_to_a_folder_that_no_master_has_claimed(tmp_pat
 def test_two_apps_of_one_process_share_nothing() -> None:
     small = create_app(Settings(server=ServerSettings(max_body_bytes=10)))
     large = create_app(Settings(server=ServerSettings(max_body_bytes=1000)))
-    assert small.state.settings.server.max_body_bytes == 10
-    assert large.state.settings.server.max_body_bytes == 1000
-    assert small.state.drain is not large.state.drain
-    assert small.state.registry is not large.state.registry
+    of_small, of_large = runtime_of(small), runtime_of(large)
+    assert of_small.get(ServerSettings).max_body_bytes == 10
+    assert of_large.get(ServerSettings).max_body_bytes == 1000
+    assert of_small.get(Drain) is not of_large.get(Drain)
+    assert of_small.get(CollectorRegistry) is not of_large.get(CollectorRegistry)
 
 
 def test_every_enabled_feature_has_routes_under_its_version() -> None:
@@ -230,8 +235,8 @@ def garden(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
-        beds = service.state.settings.feature(GardenSettings).beds
-        assert service.state.resources.database
+        beds = runtime_of(service).get(GardenSettings).beds
+        assert runtime_of(service).get(Database)
         done.append(f"{beds} beds dug")
         yield
         done.append("beds covered")
@@ -246,8 +251,8 @@ def garden(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         vars(module).update(attributes)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(sys.modules, "app.features.garden", ModuleType("app.features.garden"))
-    for module in (app.main, app.settings):
-        monkeypatch.setattr(module, "FEATURES", ("garden",))
+    monkeypatch.setattr(app.main, "FEATURES", ("garden",))
+    monkeypatch.setattr(Settings, "enabled", ("garden",))
     return done
 
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 
-from slipway_kit.http.dependencies import uses_session
+from slipway_kit.service.thread_check import uses_session
 
 PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 

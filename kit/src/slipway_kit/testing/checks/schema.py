@@ -1,6 +1,7 @@
 """The revisions of the schema: one head, a way up and down, and what the models say."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -16,17 +17,20 @@ from slipway_kit.db.model import Model
 from slipway_kit.db.settings import DatabaseSettings
 
 
-def migrations(empty_url: str) -> list[str]:
-    """Migrate the empty database at `empty_url` up, down and up again; return what went wrong."""
-    heads = versions.known_versions(versions.FOLDER).heads
+def migrations(empty_url: str, folder: Path) -> list[str]:
+    """Migrate an empty database up, down and up again; return what went wrong.
+
+    `folder` holds the revisions and alembic's `env.py`.
+    """
+    heads = versions.known_versions(folder).heads
     if len(heads) > 1:
         return [f"there are several heads, {', '.join(sorted(heads))}: merge them with alembic"]
     settings = DatabaseSettings(url=SecretStr(empty_url))
-    versions.upgrade(settings)
-    versions.downgrade(settings, "base")
+    versions.upgrade(settings, folder)
+    versions.downgrade(settings, folder, "base")
     if left := asyncio.run(_tables(settings)):
         return [f"downgrade leaves the table {name}" for name in left]
-    versions.upgrade(settings)
+    versions.upgrade(settings, folder)
     return differences(settings)
 
 

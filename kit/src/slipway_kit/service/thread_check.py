@@ -1,4 +1,4 @@
-"""Where functions run, and the connections that those in threads take along."""
+"""Whether the threads of plain `def` code fit the connections of the pool."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +25,9 @@ def refuse_more_threads_than_pool(
         return
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
-        if dependant and uses_session(dependant) and not all(map(runs_on_loop, _calls(dependant))):
+        if not dependant or not uses_session(dependant):
+            continue
+        if not all(map(runs_on_loop, _calls(dependant))):
             raise SettingsError(
                 f"THREADPOOL_TOKENS is {threads} and {route.path} uses the database from a plain"
                 f" def, with {connections} connections; lower it to {connections}"

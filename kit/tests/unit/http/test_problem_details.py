@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 from structlog.testing import capture_logs
 
 from slipway_kit.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
-from slipway_kit.http import openapi, problems
+from slipway_kit.http import openapi, problem_details
 from slipway_kit.http.openapi import OpenAPISettings
-from slipway_kit.http.problems import problem_response, title
+from slipway_kit.http.problem_details import problem_response, title
 
 router = APIRouter()
 
@@ -58,7 +58,7 @@ async def rename(name: str) -> None: ...
 def client() -> TestClient:
     app = FastAPI()
     app.include_router(router)
-    problems.install(app)
+    problem_details.install(app)
     openapi.install(app, OpenAPISettings(), owner="Ada", tags={})
     return TestClient(app, raise_server_exceptions=False)
 

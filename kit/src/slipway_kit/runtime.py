@@ -1,0 +1,52 @@
+"""The parts of one running service, each found by its type.
+
+What assembles the service adds the parts; a service adds its own with the same call.
+"""
+
+from typing import TypeVar, cast
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+
+P = TypeVar("P")
+
+
+class MissingPart(LookupError):
+    """No part of that type was added."""
+
+
+class Runtime:
+    """Parts by their types, one of each; every application has a runtime of its own."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: dict[type, object] = {}
+
+    def add(self, part: P, kind: type[P] | None = None) -> P:
+        """Keep `part` in place of an earlier one of its type, and return it.
+
+        It is found by its own class, or by `kind`, a class that it inherits from.
+        """
+        self._parts[kind or type(part)] = part
+        return part
+
+    def get(self, kind: type[P]) -> P:
+        """Return the part of this type or raise `MissingPart`."""
+        try:
+            return cast("P", self._parts[kind])
+        except KeyError:
+            raise MissingPart(
+                f"The runtime has no {kind.__qualname__}: add one where the service is assembled;"
+                " what the lifespan opens is there while the service runs."
+            ) from None
+
+
+def runtime_of(of: Starlette | HTTPConnection) -> Runtime:
+    """Return the runtime of an application, or of the one that serves a request or WebSocket."""
+    app: Starlette = of.app if isinstance(of, HTTPConnection) else of
+    try:
+        runtime: Runtime = app.state.runtime
+    except AttributeError:
+        runtime = app.state.runtime = Runtime()
+    return runtime
