@@ -102,7 +102,7 @@ class Cache(Generic[T]):
         """Forget the value of `key`, also one that is being computed, for all who ask later."""
         self._flights.pop(key, None)
         await self._use(self._store.delete, key)
-        await self._show_entries()
+        self._show_entries()
 
     async def _find(self, key: str) -> tuple[T] | None:
         """Return the value in a tuple, for it may be `None` itself."""
@@ -117,7 +117,7 @@ class Cache(Generic[T]):
         except (TypeError, ValueError):
             log.warning("cache entry makes no sense", cache=self.name)
         await self._use(self._store.delete, key)
-        await self._show_entries()
+        self._show_entries()
         return None
 
     def _take_off(self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight") -> None:
@@ -162,20 +162,15 @@ class Cache(Generic[T]):
             del self._flights[key]
 
     async def _keep(self, key: str, payload: bytes) -> None:
-        # In this order: asking for an entry that is too old removes it.
-        known = await self._use(self._store.get, key)
-        before = await self._use(self._store.get_keys_count)
+        kept = self._store.store
+        if len(kept) >= self._store.size and key not in kept:
+            EVICTIONS.labels(self.name).inc()
         entry = (self._clock() + self._ttl_seconds, payload)
         await self._use(self._store.set, key, entry, self._ttl_seconds)
-        after = await self._show_entries()
-        if known is None and before is not None and after is not None and after <= before:
-            EVICTIONS.labels(self.name).inc(before + 1 - after)
+        self._show_entries()
 
-    async def _show_entries(self) -> int | None:
-        count: int | None = await self._use(self._store.get_keys_count)
-        if count is not None:
-            ENTRIES.labels(self.name).set(count)
-        return count
+    def _show_entries(self) -> None:
+        ENTRIES.labels(self.name).set(len(self._store.store))
 
     async def _use(self, call: Callable[..., Awaitable[Any]], *args: object) -> Any:
         """Ask the store; when it fails the cache computes, and says so once."""

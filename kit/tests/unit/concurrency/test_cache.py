@@ -303,33 +303,30 @@ async def test_a_value_of_another_type_is_a_bug_and_is_not_kept() -> None:
     assert await store.get_keys_count() == 0
 
 
-class Broken:
+class Broken(Memory):
     """A store that fails while `works` is false."""
 
-    def __init__(self) -> None:
-        self.works = False
-        self._memory = Memory(size=10, check_interval=0)
+    works = False
 
-    def _ask(self) -> Memory:
+    def _ask(self) -> None:
         if not self.works:
             raise ConnectionError("the store is away")
-        return self._memory
 
-    async def get(self, key: str) -> Any:
-        return await self._ask().get(key)
+    async def get(self, *args: Any, **options: Any) -> Any:
+        self._ask()
+        return await super().get(*args, **options)
 
-    async def set(self, key: str, value: Any, expire: float | None = None) -> Any:
-        return await self._ask().set(key, value, expire)
+    async def set(self, *args: Any, **options: Any) -> Any:
+        self._ask()
+        return await super().set(*args, **options)
 
-    async def delete(self, key: str) -> Any:
-        return await self._ask().delete(key)
-
-    async def get_keys_count(self) -> int:
-        return await self._ask().get_keys_count()
+    async def delete(self, *args: Any, **options: Any) -> Any:
+        self._ask()
+        return await super().delete(*args, **options)
 
 
 async def test_without_its_store_the_cache_computes_and_says_so_once() -> None:
-    store, compute = Broken(), Counting()
+    store, compute = Broken(size=10, check_interval=0), Counting()
     cache = numbers("storeless", store=store)
     with capture_logs() as events:
         assert await cache.get("key", compute) == 1
