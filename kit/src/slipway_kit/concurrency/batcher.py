@@ -17,7 +17,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -108,9 +107,13 @@ class Batcher(Generic[K, V]):
         Raises the error of the load, `LoadTooSlow` (504), `BatcherFull` or `BatcherClosed` (503).
         """
         wanted = self._want(key)
-        answer = wanted.join(partial(self._leave, key, wanted))
+        answer = wanted.ask()
         self._start_loads()
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._leave(key, wanted)
+            raise
 
     @asynccontextmanager
     async def running(self, *, grace_seconds: float = 5) -> AsyncIterator[None]:
@@ -141,7 +144,7 @@ class Batcher(Generic[K, V]):
 
     def _leave(self, key: K, wanted: "_Wanted[V]") -> None:
         """Forget a key that nobody waits for any more, unless it is being loaded already."""
-        if self._wanted.get(key) is wanted:
+        if self._wanted.get(key) is wanted and not wanted.wanted:
             del self._wanted[key]
             self._count("left")
             self._close_empty_window()
@@ -212,10 +215,8 @@ class Batcher(Generic[K, V]):
                 wanted.resolve(values.get(key))
 
     async def _values(self, keys: Sequence[K]) -> Mapping[K, V]:
-        async with within(
-            self._load_seconds, LoadTooSlow(f"The load of {self.name} took too long.")
-        ):
-            found = await self._load(keys)
+        late = LoadTooSlow(f"The load of {self.name} took too long.")
+        found = await within(self._load_seconds, self._load(keys), late)
         if not isinstance(found, Mapping):
             raise TypeError(f"the load of {self.name} gave {type(found).__name__}, no mapping")
         return found

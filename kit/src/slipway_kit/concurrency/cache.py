@@ -86,11 +86,14 @@ class Cache(Generic[T]):
         result = "shared" if flight else "miss"
         if flight is None:
             flight = self._flights[key] = _Flight()
-        answer = flight.join(partial(self._leave, key, flight))
+        answer = flight.ask()
         if result == "miss":
             self._take_off(key, compute, flight)
         try:
             payload = await answer
+        except asyncio.CancelledError:
+            self._leave(key, flight)
+            raise
         except Exception:
             result = "error"
             raise
@@ -129,15 +132,15 @@ class Cache(Generic[T]):
 
     def _leave(self, key: str, flight: "_Flight") -> None:
         """End a computation that nobody waits for any more."""
-        self._forget(key, flight)
-        flight.task.cancel()
+        if not flight.wanted:
+            self._forget(key, flight)
+            flight.task.cancel()
 
     async def _compute(
         self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight"
     ) -> bytes:
         late = ComputationTooSlow(f"The answer of {self.name} took too long.")
-        async with within(self._compute_seconds, late):
-            value = await compute()
+        value = await within(self._compute_seconds, compute(), late)
         payload = self._json.dump_json(value, warnings="error")
         # What cannot be read back is a bug to be seen at once, not a miss for ever.
         self._json.validate_json(payload)

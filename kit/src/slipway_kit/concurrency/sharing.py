@@ -3,8 +3,7 @@
 import asyncio
 import contextvars
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -53,19 +52,11 @@ class Shared(Generic[T]):
         """The spans that were current where it was asked for, to be linked."""
         return self._callers.values()
 
-    def join(self, deserted: Callable[[], None]) -> Awaitable[T]:
-        """Return what waits for the result; the last caller that is cancelled calls `deserted`."""
+    def ask(self) -> asyncio.Future[T]:
+        """Return what one caller waits for; one that is cancelled looks at `wanted`."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._callers[answer] = trace.get_current_span().get_span_context()
-        return self._wait(answer, deserted)
-
-    async def _wait(self, answer: asyncio.Future[T], deserted: Callable[[], None]) -> T:
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            if not self.wanted:
-                deserted()
-            raise
+        return answer
 
     def resolve(self, value: T) -> None:
         """Give the result to those who still wait."""
@@ -80,13 +71,12 @@ class Shared(Generic[T]):
                 answer.set_exception(own_error(error))
 
 
-@asynccontextmanager
-async def within(seconds: float, late: Exception) -> AsyncIterator[None]:
-    """Raise `late` when the block takes longer; a `TimeoutError` of its own is passed on."""
+async def within(seconds: float, work: Awaitable[T], late: Exception) -> T:
+    """Return what `work` gives, or raise `late`; a `TimeoutError` of its own is passed on."""
     deadline = asyncio.timeout(seconds)
     try:
         async with deadline:
-            yield
+            return await work
     except TimeoutError as error:
         if not deadline.expired():
             raise

@@ -65,6 +65,7 @@ class WorkQueue(Generic[T]):
             raise ValueError(f"queue {name} needs a size and workers of at least 1")
         self.name = name
         self._handle, self._size, self._workers, self._clock = handle, size, workers, clock
+        self._depth, self._wait = DEPTH.labels(name), WAIT.labels(name)
         self._waiting: deque[_Entry[T]] = deque()
         self._running: set[asyncio.Task[Any]] = set()
         self._open, self._gave_up = False, False
@@ -111,12 +112,12 @@ class WorkQueue(Generic[T]):
         """Begin with as many items as may be handled at once."""
         while self._waiting and len(self._running) < self._workers:
             item, since, context = self._waiting.popleft()
-            WAIT.labels(self.name).observe(self._clock() - since)
+            self._wait.observe(self._clock() - since)
             # In a task of its own: whatever it does, the next one has its turn.
             task = asyncio.create_task(self._outcome(item), context=context)
             self._running.add(task)
             task.add_done_callback(self._ended)
-        DEPTH.labels(self.name).set(len(self._waiting))
+        self._depth.set(len(self._waiting))
 
     async def _outcome(self, item: T) -> str:
         try:
