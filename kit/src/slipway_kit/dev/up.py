@@ -88,15 +88,16 @@ class Place:
         """Apply a manifest."""
         self.kubectl("apply", "--filename", "-", stdin=manifest)
 
-    def install(self, name: str) -> None:
+    def install(self, name: str, *values: str) -> None:
         """Install the chart, or upgrade it, and wait until its pods are ready."""
         repository, _, tag = name.rpartition(":")
+        strings = ",".join([f"image.repository={repository}", f"image.tag={tag}", *values])
         self.run(
             [
                 *("helm", "upgrade", "--install", self.slug, "chart"),
                 *("--namespace", self.namespace),
                 *("--values", "chart/values-dev.yaml"),
-                *("--set-string", f"image.repository={repository},image.tag={tag}"),
+                *("--set-string", strings),
                 *("--wait", "--timeout", "300s"),
             ]
         )
