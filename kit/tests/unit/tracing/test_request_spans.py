@@ -1,6 +1,8 @@
 """Which requests are recorded, and what is known of those that are not."""
 
+import pkgutil
 from collections.abc import Iterator
+from importlib import import_module
 from random import getrandbits
 from typing import Any
 
@@ -15,13 +17,15 @@ from opentelemetry.sdk.trace.sampling import Decision, _get_from_env_or_default
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
 from starlette.websockets import WebSocketDisconnect
 
+import slipway_kit
 from kit.tests.support.tracing import SCOPE, untouched_tracing
 from slipway_kit.db.errors import DatabaseUnavailable
-from slipway_kit.errors import Unavailable
+from slipway_kit.errors import ServiceError, Unavailable
 from slipway_kit.trace_context import carrier
 from slipway_kit.tracing.ids import HandedIds
 from slipway_kit.tracing.request_spans import RequestSpans, Sampling
 
+PROBES = "slipway_kit.http.probes"
 SAMPLERS = [
     f"{prefix}{kind}"
     for prefix in ("", "parentbased_")
@@ -166,6 +170,24 @@ def test_what_the_server_is_to_blame_for_is_an_error(
     found = spans.request(status=status, error=error)
     assert found.attributes.get("error.type") == kind
     assert (found.status.status_code is StatusCode.ERROR) is (kind is not None)
+
+
+def errors_of_the_library() -> Iterator[type[ServiceError]]:
+    """Give all that may break an answer off; probes, which raise another one, have no spans."""
+    for module in pkgutil.walk_packages(slipway_kit.__path__, "slipway_kit."):
+        if not module.name.startswith(("slipway_kit.dev", "slipway_kit.testing", PROBES)):
+            for found in vars(import_module(module.name)).values():
+                if isinstance(found, type) and issubclass(found, ServiceError):
+                    yield found
+
+
+def test_an_error_of_the_library_is_named_as_a_stranger_imports_it(spans: Spans) -> None:
+    errors = set(errors_of_the_library())
+    assert len(errors) > 15
+    for error in errors:
+        place, _, name = spans.request(error=error()).attributes["error.type"].rpartition(".")
+        assert place.count(".") == 1
+        assert getattr(import_module(place), name) is error
 
 
 @pytest.mark.parametrize(
