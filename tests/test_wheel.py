@@ -50,7 +50,7 @@ def test_the_service_passes_its_tests_and_really_starts_with_the_wheel_in_place_
 
 
 @pytest.mark.parametrize(
-    "command", [["app", "serve"], ["gunicorn", "--config", "gunicorn.conf.py"]]
+    "command", [["app", "serve"], ["app", "migrate"], ["gunicorn", "--config", "gunicorn.conf.py"]]
 )
 def test_a_service_does_not_start_with_another_version_installed_beside_its_folder(
     command: list[str], other: Path, baked: dict[tuple[str, str], Path]

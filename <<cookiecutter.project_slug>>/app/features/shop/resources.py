@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, FastAPI
-from starlette.requests import HTTPConnection
+from fastapi.requests import HTTPConnection
 
 from app.features.shop import imports, stock
 from app.features.shop.advice import Assistant, HouseAssistant, RemoteAssistant

@@ -17,6 +17,7 @@ from slipway_kit.capacity.sums import report, verdict
 from slipway_kit.config.cgroup import read_limits
 from slipway_kit.db import migrations
 from slipway_kit.db.migrations import MigrationError
+from slipway_kit.distribution import require_one_version
 from slipway_kit.errors import SettingsError
 from slipway_kit.logs import setup as logs
 from slipway_kit.server.ports import require_free
@@ -54,6 +55,7 @@ def main(settings: type[ServiceSettings], about: About, arguments: list[str] | N
         "settings": service.settings_table,
     }
     try:
+        require_one_version()
         return run[options.command](options)
     except (SettingsError, MigrationError) as error:
         for line in str(error).splitlines():
