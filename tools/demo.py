@@ -6,7 +6,7 @@ Serves until Ctrl-C; with CI=true it ends after the requests. Exits 1 when an an
 expected in tools/demo.toml. Nothing is left behind: no process, no port, no file.
 """
 
-import importlib.util
+import importlib
 import json
 import os
 import signal
@@ -19,7 +19,6 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 import httpx2
@@ -58,18 +57,6 @@ def free_port(wanted: int) -> int:
             return found
     message = "no port of 127.0.0.1 is free"
     raise DemoError(message)
-
-
-def module(path: Path) -> ModuleType:
-    """Load the module in the file `path`."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        message = f"{path} is no module"
-        raise DemoError(message)
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 @contextmanager
@@ -167,7 +154,9 @@ def demonstrate(requests: list[dict[str, Any]]) -> int:
         say("Scaffolding a service from the defaults")
         service = scaffold(TEMPLATE, folder / "services")
         say("Starting the embedded PostgreSQL")
-        postgres = module(service / "tools" / "postgres.py")
+        # The service's own copy of the library, as `make run` in it would use.
+        sys.path.insert(0, str(service))
+        postgres = importlib.import_module("slipway_kit.dev.postgres")
         url = stack.enter_context(postgres.open_postgres())
         port, metrics_port = free_port(8000), free_port(9000)
         environment = os.environ | {
