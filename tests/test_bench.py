@@ -156,15 +156,19 @@ def test_the_table_is_written_for_programs_and_for_people(tmp_path: Path) -> Non
 
 def test_what_is_kept_goes_into_the_readme_and_replaces_what_was_there(tmp_path: Path) -> None:
     results, readme = tmp_path / "results.json", tmp_path / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}old\n{report.END}\nafter\n")
+    shown = (report.Shown("all", but=("condition: ",)), report.Shown("more", first=("condition",)))
+    tables = (f"{each.begin}old\n{report.END}\nafter {each.table}\n" for each in shown)
+    readme.write_text("before\n" + "".join(tables))
     for measured in (1.0, 2.0):
         rows = [Row(name, "", measured, "", ok=None) for name in ("x", "condition: y")]
-        report.keep(rows, results=results, pages={readme: report.Shown(but=("condition: ",))})
+        report.keep(rows, results=results, pages={readme: shown})
     text = readme.read_text()
     assert text.startswith("before\n")
-    assert text.endswith(f"{report.END}\nafter\n")
-    assert "| x |  | 2.0 |  |  |" in text
-    assert "condition" not in text
+    assert text.endswith(f"{report.END}\nafter more\n")
+    first, _, second = text.partition("after all\n")
+    assert "| x |  | 2.0 |  |  |" in first
+    assert "condition" not in first
+    assert "| condition: y |  | 2.0 |  |  |" in second
     assert "1.0" not in text
     assert "old" not in text
 
@@ -172,7 +176,8 @@ def test_what_is_kept_goes_into_the_readme_and_replaces_what_was_there(tmp_path:
 @pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
 def test_a_page_shows_what_was_measured(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert text == report.with_table(text, report.kept(), report.PAGES[page])
+    assert all(each.begin in text for each in report.PAGES[page])
+    assert text == report.with_tables(text, report.kept(), report.PAGES[page])
 
 
 def test_a_server_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
