@@ -20,9 +20,10 @@ A value that makes no sense, or an unknown name like these, stops the start with
 
 def text() -> str:
     """Return what the page should hold."""
-    from slipway_kit.dev.settings_table import settings, table  # noqa: PLC0415 (it is found late)
+    from app.settings import Settings  # noqa: PLC0415 (they are found late)
+    from slipway_kit.service.settings_table import KIT, by_owner, table  # noqa: PLC0415
 
-    return HEAD + table(settings()["kit"])
+    return HEAD + table(by_owner(Settings)[KIT])
 
 
 if __name__ == "__main__":

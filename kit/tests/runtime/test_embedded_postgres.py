@@ -1,5 +1,6 @@
 """The PostgreSQL out of a wheel: found again, ended for certain, at home in any folder."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -105,6 +106,34 @@ def test_it_is_found_again_and_ended(state: Path) -> None:
     server.stop()
     assert server.pid() is None
     assert not psutil.pid_exists(pid)
+
+
+def test_it_is_empty_after_a_reset(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def tables(statement: str = "SELECT 1") -> list[str]:
+        connection = await asyncpg.connect(postgres_server.Server(folder).url)
+        await connection.execute(statement)
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        await connection.close()
+        return [row[0] for row in rows]
+
+    folder = postgres_server.data_folder(state)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    start(state)
+    assert asyncio.run(tables("CREATE TABLE games ()")) == ["games"]
+    postgres.reset(state)
+    start(state)
+    assert asyncio.run(tables()) == []
+
+
+def test_a_database_of_ones_own_is_never_reset(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = start(state)
+    (state / ".env").write_text("DATABASE_URL=postgresql://db.example/x\n")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    with pytest.raises(postgres.PostgresError, match="DATABASE_URL names a database of yours"):
+        postgres.reset(state)
+    assert psutil.pid_exists(pid)
 
 
 def test_it_starts_again_after_a_crash_though_the_id_belongs_to_another(state: Path) -> None:

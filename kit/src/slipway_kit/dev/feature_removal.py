@@ -9,10 +9,10 @@ from pathlib import Path
 
 from alembic.script import Script
 
-from slipway_kit.db.model import Model
-from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.db import DatabaseSettings, Model
 from slipway_kit.dev import openapi, revisions
 from slipway_kit.dev.feature_names import Refused
+from slipway_kit.service import import_models
 
 ENABLED = Path("app/enabled.py")
 # Pages and files of settings, where a feature's own lines stand between two marks.
@@ -106,7 +106,7 @@ def _tables(name: str) -> set[str]:
     module = f"app.features.{name}.models"
     if find_spec(module) is None:
         return set()
-    _import_models()
+    import_models(import_module("app.enabled").FEATURES)
     mappers = Model.registry.mappers
     own = {str(each.local_table) for each in mappers if each.class_.__module__ == module}
     for table in Model.metadata.tables.values():
@@ -117,12 +117,6 @@ def _tables(name: str) -> set[str]:
                     f"the table {table.name} refers to {target}: take that foreign key out first."
                 )
     return own
-
-
-def _import_models() -> None:
-    for feature in import_module("app.enabled").FEATURES:
-        if find_spec(models := f"app.features.{feature}.models"):
-            import_module(models)
 
 
 def _doomed(line: list[Script], own: set[str]) -> list[Script]:

@@ -2,6 +2,7 @@
 
     python -m slipway_kit.dev.postgres url      start it, or find the one left behind; print its URL
     python -m slipway_kit.dev.postgres stop       end it; its data stays
+    python -m slipway_kit.dev.postgres reset      end it; it is empty when it starts again
     python -m slipway_kit.dev.postgres exec ARGS  run `python ARGS` with DATABASE_URL set
 
 `exec` reads .env, and starts nothing when that file or the environment names a database.
@@ -99,11 +100,33 @@ def keep() -> None:
 
 def environment(service: Path) -> dict[str, str]:
     """Return the environment with what .env adds, and with DATABASE_URL set for certain."""
-    written = dotenv_values(service / ".env")
-    merged = {name: value for name, value in written.items() if value} | dict(os.environ)
-    if not merged.get("DATABASE_URL") and not merged.get("DATABASE_HOST"):
+    merged = _settings(service)
+    if not _names_a_database(merged):
         merged["DATABASE_URL"] = start(service).url
     return merged
+
+
+def reset(service: Path) -> None:
+    """Empty the embedded database; raise `PostgresError` when another one is in use."""
+    if _names_a_database(_settings(service)):
+        raise PostgresError(
+            "DATABASE_URL names a database of yours, which is not emptied: unset it, and the"
+            " embedded one is."
+        )
+    server = Server(own(data_folder(service)))
+    with locked(server.folder):
+        server.stop()
+        # The next start makes its data folder anew.
+        (server.folder / "initialised").unlink(missing_ok=True)
+
+
+def _settings(service: Path) -> dict[str, str]:
+    written = dotenv_values(service / ".env")
+    return {name: value for name, value in written.items() if value} | dict(os.environ)
+
+
+def _names_a_database(settings: Mapping[str, str]) -> bool:
+    return bool(settings.get("DATABASE_URL") or settings.get("DATABASE_HOST"))
 
 
 def main(command: str, *rest: str) -> None:
@@ -112,6 +135,8 @@ def main(command: str, *rest: str) -> None:
         print(start(SERVICE).url)
     elif command == "stop":
         Server(data_folder(SERVICE)).stop()
+    elif command == "reset":
+        reset(SERVICE)
     elif command == "exec":
         os.execve(sys.executable, [sys.executable, *rest], environment(SERVICE))
     elif command == "keep":
