@@ -14,11 +14,16 @@ class SettingsError(Exception):
 class ServiceError(Exception):
     """An outcome that the client can act on; its text is a sentence for them.
 
-    Features subclass the classes below and name the situation. Anything else is a bug: 500.
+    Features subclass the classes below and name the situation; `detail` is the sentence of one that
+    is raised without another. Anything else is a bug: 500.
     """
 
     status: ClassVar[HTTPStatus]
+    detail: ClassVar[str] = ""
     retry_after_seconds: ClassVar[int | None] = None
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or self.detail)
 
     @property
     def headers(self) -> dict[str, str]:

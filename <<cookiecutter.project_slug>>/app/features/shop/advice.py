@@ -20,8 +20,7 @@ PATIENCE = httpx.Timeout(5, read=30)
 class AssistantUnavailable(Unavailable):
     """The assistant does not answer, or broke off."""
 
-    def __init__(self) -> None:
-        super().__init__("The assistant is not available; try again soon.")
+    detail = "The assistant is not available; try again soon."
 
 
 class Assistant(Protocol):

@@ -11,24 +11,19 @@ from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 class UpstreamUnavailable(Unavailable):
     """A service that this one asks is down, talks nonsense, or no connection to it is free."""
 
-    def __init__(
-        self, detail: str = "A service that this one depends on is not available; try again soon."
-    ) -> None:
-        super().__init__(detail)
+    detail = "A service that this one depends on is not available; try again soon."
 
 
 class UpstreamBusy(UpstreamUnavailable, Overloaded):
     """So many calls wait for a connection that one more would wait for too long."""
 
-    def __init__(self) -> None:
-        super().__init__("Too many requests wait for other services; try again soon.")
+    detail = "Too many requests wait for other services; try again soon."
 
 
 class UpstreamTimeout(DeadlineExceeded):
     """A service that this one asks takes too long."""
 
-    def __init__(self) -> None:
-        super().__init__("A service that this one depends on took too long to answer.")
+    detail = "A service that this one depends on took too long to answer."
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -48,28 +49,14 @@ class OffloadSettings(Group):
         return self.size * self.memory_mib
 
 
-class Offload:
-    """Runs calls away from the event loop of one worker."""
+class Offload(ThreadPools):
+    """Runs calls away from the event loop of one worker, in its threads and processes."""
 
-    def __init__(self, threads: ThreadPools, processes: ProcessPool) -> None:
-        self._threads, self._processes = threads, processes
-
-    def declare(self, purpose: str, *, threads: int) -> None:
-        """Keep `threads` for the blocking calls of one purpose; once, when the service starts."""
-        self._threads.declare(purpose, threads=threads)
-
-    async def blocking(
-        self,
-        call: Callable[[Unpack[Ts]], T],
-        *args: *Ts,
-        purpose: str = thread_pool.DEFAULT,
-    ) -> T:
-        """Return `call(*args)` from a thread: for a library that waits without `await`.
-
-        The default purpose shares the threads of plain `def` routes. Raises `Overloaded` (503)
-        when no thread is free within THREADPOOL_WAIT_SECONDS.
-        """
-        return await self._threads.run(call, *args, purpose=purpose)
+    def __init__(
+        self, threads: CapacityLimiter, processes: ProcessPool, *, wait_seconds: float
+    ) -> None:
+        super().__init__(threads, wait_seconds=wait_seconds)
+        self._processes = processes
 
     async def compute(self, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
         """Return `call(*args)` from another process: for arithmetic longer than a millisecond.
@@ -84,7 +71,7 @@ class Offload:
 
     def sample(self) -> None:
         """Set the gauges that no event sets."""
-        self._threads.sample()
+        super().sample()
         self._processes.sample()
 
 
@@ -101,7 +88,6 @@ async def open_offload(
     A process that computes calls `prepare` before its first job that can log.
     """
     default = anyio.to_thread.current_default_thread_limiter()
-    threads = ThreadPools(default, wait_seconds=threads_wait_seconds)
     processes = ProcessPool(
         size=settings.size,
         max_waiting=settings.max_waiting,
@@ -111,10 +97,11 @@ async def open_offload(
     )
     process_pool.SIZE.set(settings.size)
     with thread_pool.measured(default):
+        offload = Offload(default, processes, wait_seconds=threads_wait_seconds)
         try:
-            yield Offload(threads, processes)
+            yield offload
         finally:
             try:
-                await threads.drain(grace_seconds=grace_seconds)
+                await offload.drain(grace_seconds=grace_seconds)
             finally:
                 await processes.close(grace_seconds=grace_seconds)

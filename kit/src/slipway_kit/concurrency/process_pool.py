@@ -57,22 +57,19 @@ TASKS = Counter(
 class ComputationTimeout(DeadlineExceeded):
     """A computation ran longer than PROCESS_POOL_TIMEOUT_SECONDS and was ended."""
 
-    def __init__(self) -> None:
-        super().__init__("The computation took too long.")
+    detail = "The computation took too long."
 
 
 class ComputationLost(Unavailable):
     """The process of a computation ended before it had an answer."""
 
-    def __init__(self) -> None:
-        super().__init__("The computation was interrupted; try again.")
+    detail = "The computation was interrupted; try again."
 
 
 class ProcessPoolFull(Overloaded):
     """Every process is busy, and those that wait are as many, or have waited as long, as may."""
 
-    def __init__(self) -> None:
-        super().__init__("Too many computations run already; try again soon.")
+    detail = "Too many computations run already; try again soon."
 
 
 class JobError(Exception):

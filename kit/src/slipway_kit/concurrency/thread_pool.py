@@ -38,8 +38,7 @@ _UNLIMITED = float("inf")
 class ThreadPoolFull(Overloaded):
     """No thread became free in time."""
 
-    def __init__(self) -> None:
-        super().__init__("Too many calls wait for a thread already; try again soon.")
+    detail = "Too many calls wait for a thread already; try again soon."
 
 
 class ThreadPools:
@@ -65,11 +64,14 @@ class ThreadPools:
         limiter.__class__ = _measuring(type(limiter), purpose, clock=self._clock)
         self._limiters[purpose] = limiter
 
-    async def run(self, call: Callable[[Unpack[Ts]], T], *args: *Ts, purpose: str = DEFAULT) -> T:
-        """Return `call(*args)` from a thread that sees the caller's context variables.
+    async def blocking(
+        self, call: Callable[[Unpack[Ts]], T], *args: *Ts, purpose: str = DEFAULT
+    ) -> T:
+        """Return `call(*args)` from a thread: for a library that waits without `await`.
 
-        Raises `ThreadPoolFull` when no thread is free in time. A call that runs cannot be
-        cancelled: when its caller is, it goes on and holds its thread until it returns.
+        It sees the caller's context variables. The default purpose shares the threads of plain
+        `def` routes. Raises `ThreadPoolFull` (503) when no thread is free in time. A call that runs
+        cannot be cancelled: when its caller is, it holds its thread until it returns.
         """
         limiter, ticket = self._limiters[purpose], object()
         await self._acquire(limiter, ticket)

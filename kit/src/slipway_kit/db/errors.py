@@ -6,19 +6,16 @@ from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 class DatabaseUnavailable(Unavailable):
     """The database is down, out of reach, or has no connection left for this request."""
 
-    def __init__(self, detail: str = "The database is not available; try again soon.") -> None:
-        super().__init__(detail)
+    detail = "The database is not available; try again soon."
 
 
 class DatabaseBusy(DatabaseUnavailable, Overloaded):
     """So many wait for a connection of the pool that one more would wait for too long."""
 
-    def __init__(self) -> None:
-        super().__init__("Too many requests wait for the database; try again soon.")
+    detail = "Too many requests wait for the database; try again soon."
 
 
 class StatementTimeout(DeadlineExceeded):
     """A query ran longer than DATABASE_STATEMENT_TIMEOUT_MS allows."""
 
-    def __init__(self) -> None:
-        super().__init__("The database took too long to answer.")
+    detail = "The database took too long to answer."

@@ -102,7 +102,11 @@ def gauge(name: str) -> float:
 
 
 def fail(kind: str) -> None:
-    raise {"value": ValueError, "not found": NotFound, "own": TwoPartsError}[kind]("boom", 1)
+    raise {
+        "value": ValueError("boom"),
+        "not found": NotFound("boom"),
+        "own": TwoPartsError("boom", 1),
+    }[kind]
 
 
 class TwoPartsError(Exception):

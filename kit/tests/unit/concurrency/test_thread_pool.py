@@ -54,7 +54,7 @@ async def test_thirty_calls_share_five_threads_and_leave_nothing_behind() -> Non
     own, queue_limit = pools(5), QueueLimit()
     before = len(asyncio.all_tasks())
     async with asyncio.TaskGroup() as group:
-        calls = [group.create_task(own.run(queue_limit, n)) for n in range(30)]
+        calls = [group.create_task(own.blocking(queue_limit, n)) for n in range(30)]
         await until(lambda: queue_limit.inside == 5)
         own.sample()
         assert (gauge("active_threads"), gauge("total_threads")) == (5, 5)
@@ -74,23 +74,23 @@ async def test_a_call_sees_the_context_of_its_caller_and_cannot_change_it() -> N
             return found
 
     with bound_contextvars(request_id="abc"):
-        assert await pools().run(look) == "abc"
+        assert await pools().blocking(look) == "abc"
         assert get_contextvars() == {"request_id": "abc"}
 
 
 async def test_an_error_of_a_call_is_its_callers() -> None:
     with pytest.raises(ZeroDivisionError):
-        await pools().run(divmod, 1, 0)
+        await pools().blocking(divmod, 1, 0)
 
 
 async def test_a_call_that_waits_too_long_for_a_thread_is_a_503() -> None:
     own, queue_limit = pools(1), QueueLimit()
     async with asyncio.TaskGroup() as group:
-        group.create_task(own.run(queue_limit))
+        group.create_task(own.blocking(queue_limit))
         await until(lambda: queue_limit.inside == 1)
         own._wait_seconds = 0.01
         with pytest.raises(ThreadPoolFull) as caught:
-            await own.run(queue_limit)
+            await own.blocking(queue_limit)
         queue_limit.open()
     assert (caught.value.status, caught.value.retry_after_seconds) == (503, 1)
 
@@ -99,14 +99,14 @@ async def test_a_call_that_would_wait_too_long_for_a_thread_is_refused_at_once()
     limiter, queue_limit = CapacityLimiter(1), QueueLimit()
     own = ThreadPools(limiter, wait_seconds=60)
     with measured(limiter):
-        await own.run(time.sleep, 0.15)
+        await own.blocking(time.sleep, 0.15)
         async with asyncio.TaskGroup() as group:
-            group.create_task(own.run(queue_limit))
+            group.create_task(own.blocking(queue_limit))
             await until(lambda: queue_limit.inside == 1)
-            waiter = group.create_task(own.run(abs, -1))
+            waiter = group.create_task(own.blocking(abs, -1))
             await until(lambda: limiter.statistics().tasks_waiting)
             with pytest.raises(ThreadPoolFull):
-                await own.run(abs, -1)
+                await own.blocking(abs, -1)
             with pytest.raises(ThreadPoolFull):
                 await anyio.to_thread.run_sync(abs, -1, limiter=limiter)
             queue_limit.open()
@@ -144,9 +144,9 @@ async def test_a_purpose_has_threads_of_its_own() -> None:
     own, queue_limit = pools(1), QueueLimit()
     own.declare("reports", threads=1)
     async with asyncio.TaskGroup() as group:
-        group.create_task(own.run(queue_limit, purpose="reports"))
+        group.create_task(own.blocking(queue_limit, purpose="reports"))
         await until(lambda: queue_limit.inside == 1)
-        assert await own.run(abs, -1) == 1
+        assert await own.blocking(abs, -1) == 1
         own.sample()
         assert gauge("active_threads", "reports") == 1
         queue_limit.open()
@@ -155,25 +155,25 @@ async def test_a_purpose_has_threads_of_its_own() -> None:
 async def test_a_purpose_is_declared_once_and_before_it_is_used() -> None:
     own = pools()
     with pytest.raises(KeyError):
-        await own.run(abs, -1, purpose="unknown")
+        await own.blocking(abs, -1, purpose="unknown")
     with pytest.raises(ValueError, match="default are declared twice"):
         own.declare("default", threads=1)
 
 
 async def test_a_call_whose_caller_left_holds_its_thread_until_it_returns() -> None:
     own, queue_limit = pools(1), QueueLimit()
-    caller = asyncio.create_task(own.run(queue_limit))
+    caller = asyncio.create_task(own.blocking(queue_limit))
     await until(lambda: queue_limit.inside == 1)
     own._wait_seconds = 0.01
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     with pytest.raises(ThreadPoolFull):
-        await own.run(queue_limit)
+        await own.blocking(queue_limit)
     queue_limit.open()
     await own.drain(grace_seconds=30)
     own._wait_seconds = 30
-    assert await own.run(queue_limit, 3) == 3
+    assert await own.blocking(queue_limit, 3) == 3
 
 
 async def test_an_error_after_the_caller_left_is_logged() -> None:
@@ -183,7 +183,7 @@ async def test_an_error_after_the_caller_left_is_logged() -> None:
         queue_limit()
         raise ValueError("late")
 
-    caller = asyncio.create_task(own.run(fail))
+    caller = asyncio.create_task(own.blocking(fail))
     await until(lambda: queue_limit.inside == 1)
     caller.cancel()
     with capture_logs() as events:
@@ -197,9 +197,9 @@ async def test_an_error_after_the_caller_left_is_logged() -> None:
 async def test_a_caller_that_leaves_while_it_waits_takes_no_thread() -> None:
     own, queue_limit = pools(1), QueueLimit()
     async with asyncio.TaskGroup() as group:
-        group.create_task(own.run(queue_limit))
+        group.create_task(own.blocking(queue_limit))
         await until(lambda: queue_limit.inside == 1)
-        waiter = asyncio.create_task(own.run(queue_limit))
+        waiter = asyncio.create_task(own.blocking(queue_limit))
         await asyncio.sleep(0)
         waiter.cancel()
         await asyncio.wait([waiter])
@@ -210,7 +210,7 @@ async def test_a_caller_that_leaves_while_it_waits_takes_no_thread() -> None:
 
 async def test_what_outlasts_the_grace_is_reported() -> None:
     own, queue_limit = pools(), QueueLimit()
-    call = asyncio.create_task(own.run(queue_limit))
+    call = asyncio.create_task(own.blocking(queue_limit))
     await until(lambda: queue_limit.inside == 1)
     with capture_logs() as events:
         await own.drain(grace_seconds=0.01)
@@ -245,7 +245,7 @@ async def test_the_wait_of_a_blocking_call_is_measured_by_purpose_once() -> None
     count, _ = queued("measured")
     default, _ = queued()
     with measured(limiter, clock=lambda: now[0]):
-        await own.run(abs, -1, purpose="measured")
-        await own.run(abs, -1)
+        await own.blocking(abs, -1, purpose="measured")
+        await own.blocking(abs, -1)
     assert queued("measured")[0] == count + 1
     assert queued()[0] == default + 1
