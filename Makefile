@@ -78,9 +78,10 @@ faults: setup ## Scaffold a service and break what it depends on, one thing afte
 bench: setup ## What a request costs, and what overload does, in a scaffolded service (needs wrk; ARGS=--smoke)
 	@$(VENV_PYTHON) -m benchmarks $(ARGS)
 
-lint: setup ## Style and format of everything, and the service's borders between layers
+lint: setup ## Style and format of everything, the floors of the library, the layers of the service
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
+	@cd kit && PYTHONPATH=src "$(VENV)/bin/lint-imports" --no-logo
 	@cd "$(SERVICE)" && "$(VENV)/bin/lint-imports" --no-logo
 	@cd "$(SERVICE)" && "$(VENV)/bin/hadolint" Dockerfile
 

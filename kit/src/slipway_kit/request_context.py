@@ -3,9 +3,10 @@
 What it waits for gets what is left of its time, and says so to the services that it asks.
 """
 
-import asyncio
 from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
+
+from slipway_kit.clock import now
 
 # Seconds as a decimal number, in a request that comes in and in calls that go out.
 HEADER = "Request-Timeout"
@@ -28,7 +29,7 @@ class Limit(Protocol):
 class ServedRequest(Protocol):
     """A request that is being served."""
 
-    # Until when, in the time of the event loop; `None` once it makes no difference any more.
+    # Until when, by `clock.now`; `None` once it makes no difference any more.
     due: float | None
     # The last queue limit that it came to.
     queue_limit: Limit | None
@@ -40,11 +41,11 @@ begin = _current.set
 
 
 def due_within(seconds: float) -> float:
-    """Return when something must be over that may take `seconds`, in the time of the event loop.
+    """Return when something must be over that may take `seconds`, by `clock.now`.
 
     It is the deadline of the request if that comes first; work without a request has none.
     """
-    own, served = asyncio.get_running_loop().time() + seconds, _current.get()
+    own, served = now() + seconds, _current.get()
     if served is None or served.due is None:
         return own
     return min(own, served.due)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from slipway_kit.clock import now
+
 # What a process is told to leave with.
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _PR_SET_PDEATHSIG = 1
@@ -75,9 +77,9 @@ def end_child(pid: int, *, patience_seconds: float) -> None:
     if not child_lives(pid):
         return
     os.kill(pid, signal.SIGTERM)
-    give_up = time.monotonic() + patience_seconds
+    give_up = now() + patience_seconds
     while child_lives(pid):
-        if time.monotonic() > give_up:
+        if now() > give_up:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return

@@ -5,7 +5,6 @@ Every call has a deadline over all its tries, and is tried again only where that
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,6 +17,7 @@ import structlog
 from slipway_kit.client.errors import UpstreamBusy, UpstreamTimeout, UpstreamUnavailable, translated
 from slipway_kit.client.retries import Call, Passing, tries
 from slipway_kit.client.settings import HttpClientSettings
+from slipway_kit.clock import now
 from slipway_kit.errors import cause
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.overload.queue_limit import Places, QueueLimit
@@ -139,12 +139,11 @@ class HttpClient:
 
         Give a function that says how much of it is left.
         """
-        loop = asyncio.get_running_loop()
         until = due_within(self._settings.total_timeout_seconds)
         deadline = asyncio.timeout_at(until)
         try:
             async with deadline:
-                yield lambda: until - loop.time()
+                yield lambda: until - now()
         except TimeoutError as error:
             if not deadline.expired():
                 raise
@@ -153,7 +152,7 @@ class HttpClient:
     @asynccontextmanager
     async def _measured(self, call: Call) -> AsyncIterator[None]:
         """Measure a call by its outcome, and turn what httpx raises into an outcome of ours."""
-        started, outcome = time.perf_counter(), "error"
+        started, outcome = now(), "error"
         try:
             with translated():
                 yield
@@ -170,7 +169,7 @@ class HttpClient:
             outcome = "cancelled"
             raise
         finally:
-            SECONDS.labels(outcome).observe(time.perf_counter() - started)
+            SECONDS.labels(outcome).observe(now() - started)
 
     async def _answer(
         self, call: Call, left: Callable[[], float], held: AsyncExitStack

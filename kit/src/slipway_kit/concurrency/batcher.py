@@ -6,7 +6,6 @@ than the question.
 """
 
 import asyncio
-import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -22,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 from opentelemetry.trace import get_current_span
 
+from slipway_kit.clock import now
 from slipway_kit.concurrency.sharing import Shared, mark_failed, start_shared, within
 from slipway_kit.concurrency.tasks import drain
 from slipway_kit.errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable
@@ -89,7 +89,7 @@ class Batcher(Generic[K, V]):
         max_waiting: int = 1000,
         load_seconds: float = 5,
         schedule: Callable[[float, Callable[[], None]], Timer] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
     ) -> None:
         self.name = name
         self._load, self._load_seconds = load, load_seconds

@@ -7,7 +7,6 @@ no evictions. Another worker may hold another answer for as long as an entry liv
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -16,6 +15,7 @@ import structlog
 from cashews.backends.memory import Memory
 from pydantic import TypeAdapter
 
+from slipway_kit.clock import now
 from slipway_kit.concurrency.sharing import Shared, start_shared, within
 from slipway_kit.errors import DeadlineExceeded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge
@@ -59,7 +59,7 @@ class Cache(Generic[T]):
         max_entries: int,
         compute_seconds: float = 10,
         store: Memory | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
     ) -> None:
         if ttl_seconds <= 0 or max_entries < 1:
             raise ValueError(f"cache {name} needs a time to live and room for an entry")

@@ -12,7 +12,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Self, TypeVar, TypeVarTuple, Unpack
@@ -21,6 +20,7 @@ import anyio
 import structlog
 from anyio.abc import Process
 
+from slipway_kit.clock import now
 from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.pool_child import HEAD, Answer, Job, NotPicklable, describe
@@ -206,7 +206,7 @@ class ProcessPool:
         if self._slots.locked() and self._waiting >= self._max_waiting:
             TASKS.labels("refused").inc()
             raise ProcessPoolFull
-        started = time.perf_counter()
+        started = now()
         self._waiting += 1
         try:
             with WAITING.track_inprogress():
@@ -217,7 +217,7 @@ class ProcessPool:
             raise ProcessPoolFull from None
         finally:
             self._waiting -= 1
-        QUEUE_SECONDS.observe(time.perf_counter() - started)
+        QUEUE_SECONDS.observe(now() - started)
 
     async def _answer(self, job: bytes) -> bytes:
         """Have a process do a job for the slot that was taken; one that did not do it is killed."""

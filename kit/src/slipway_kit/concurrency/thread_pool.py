@@ -1,7 +1,6 @@
 """Threads for calls that block, limited by purpose, with the saturation of each limit."""
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import anyio.to_thread
 import structlog
 from anyio import CapacityLimiter
 
+from slipway_kit.clock import now
 from slipway_kit.errors import Overloaded
 from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Gauge, Histogram
@@ -49,7 +49,7 @@ class ThreadPools:
         default: CapacityLimiter,
         *,
         wait_seconds: float,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._limiters = {DEFAULT: default}
         self._wait_seconds, self._clock = wait_seconds, clock
@@ -112,9 +112,7 @@ class ThreadPools:
 
 
 @contextmanager
-def measured(
-    limiter: CapacityLimiter, *, clock: Callable[[], float] = time.perf_counter
-) -> Iterator[None]:
+def measured(limiter: CapacityLimiter, *, clock: Callable[[], float] = now) -> Iterator[None]:
     """Measure how long each task waits for a token of `limiter`, whoever made it.
 
     One that would wait for too long gets `ThreadPoolFull` at once. The limiter of plain `def`

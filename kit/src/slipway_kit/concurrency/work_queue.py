@@ -5,7 +5,6 @@ killed pod loses what it had not finished. Work that must survive belongs in a t
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 
+from slipway_kit.clock import now
 from slipway_kit.concurrency.tasks import drain
 from slipway_kit.errors import Overloaded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
@@ -59,7 +59,7 @@ class WorkQueue(Generic[T]):
         *,
         size: int,
         workers: int = 1,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
     ) -> None:
         if size < 1 or workers < 1:
             raise ValueError(f"queue {name} needs a size and workers of at least 1")

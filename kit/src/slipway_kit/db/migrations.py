@@ -1,7 +1,6 @@
 """Schema versions: which ones this code knows, which one the database has, and the way between."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from slipway_kit.clock import now
 from slipway_kit.config.group import read
 from slipway_kit.db.connection import open_connection
 from slipway_kit.db.errors import DatabaseUnavailable
@@ -123,7 +123,7 @@ def _run(settings: DatabaseSettings, folder: Path, action: Callable[[Config], No
             "Migrations hold a lock that pgbouncer's transactions lose: set DATABASE_URL to"
             " PostgreSQL itself and DATABASE_PGBOUNCER=false for this command."
         )
-    started = time.perf_counter()
+    started = now()
     log.info("migration started")
     try:
         action(config_for(settings, folder))
@@ -138,7 +138,7 @@ def _run(settings: DatabaseSettings, folder: Path, action: Callable[[Config], No
             f"A table was in use for {TABLE_LOCK_SECONDS:g} s, and requests would queue behind"
             f" the migration: try again when long transactions have ended ({error.statement})."
         ) from error
-    log.info("migration finished", ms=round((time.perf_counter() - started) * 1000))
+    log.info("migration finished", ms=round((now() - started) * 1000))
 
 
 async def _run_locked(settings: DatabaseSettings, metadata: MetaData) -> None:
@@ -185,9 +185,9 @@ async def _lock(settings: DatabaseSettings) -> AsyncIterator[None]:
     CREATE INDEX CONCURRENTLY would wait for that one for ever.
     """
     async with open_connection(settings) as connection:
-        give_up = time.monotonic() + LOCK_SECONDS
+        give_up = now() + LOCK_SECONDS
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):
-            if time.monotonic() > give_up:
+            if now() > give_up:
                 raise MigrationError(
                     f"Another migration has held the lock for {LOCK_SECONDS:g} s; end it first."
                 )

@@ -1,12 +1,12 @@
 """The connection pool of SQLAlchemy, with the waits that it does not tell of."""
 
-import time
 from typing import Any, cast
 
 import asyncpg
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
+from slipway_kit.clock import now
 from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.overload.queue_limit import Places, QueueLimit
@@ -40,7 +40,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
     """
 
     waiting = 0
-    clock = staticmethod(time.perf_counter)
+    clock = staticmethod(now)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

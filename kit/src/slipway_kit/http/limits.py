@@ -1,7 +1,6 @@
 """The border: the size of a body, the deadline of a request, and which browsers may call."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipway_kit import request_context
+from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.problem_details import problem_response
 from slipway_kit.overload.route_shedding import RouteShedding
@@ -62,7 +62,7 @@ class RequestLimits:
         max_bytes: int,
         seconds: float,
         shedding: RouteShedding | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._app, self._max_bytes = app, max_bytes
         self._seconds, self._clock = seconds, clock

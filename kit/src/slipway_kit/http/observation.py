@@ -1,7 +1,6 @@
 """One look at each request: its id, its time, its log line, and an answer when all else fails."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from random import getrandbits
@@ -12,6 +11,7 @@ from fastapi import FastAPI
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.errors import ServiceError
 from slipway_kit.http.drain import Drain
@@ -72,7 +72,7 @@ class Observe:
         traces: Traces,
         headers: Headers,
         ended: Callable[[Ended], None] = Ended.log,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._app, self.drain, self._traces, self.headers = app, drain, traces, headers
         self._ended, self.clock = ended, clock

@@ -4,7 +4,6 @@ None of them uses a thread or the database pool, so each answers when both are e
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 
+from slipway_kit.clock import now
 from slipway_kit.errors import Unavailable
 from slipway_kit.http.drain import Drain
 from slipway_kit.runtime import Runtime, runtime_of
@@ -54,7 +54,7 @@ class Readiness:
         checks: Sequence[Check],
         runtime: Runtime,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._open, self._runtime, self._clock = list(checks), runtime, clock
         self._asking: asyncio.Task[str | None] | None = None

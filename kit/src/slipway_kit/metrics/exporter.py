@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
@@ -16,6 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from slipway_kit.clock import now
 from slipway_kit.metrics.files import SafeCollector
 from slipway_kit.system import child_lives, die_with_parent, end_child
 
@@ -40,11 +40,11 @@ class Exporter:
         """Start the process unless it lives; it closes the `inherited` sockets first."""
         if self._pid and child_lives(self._pid):
             return
-        if time.monotonic() - self._started < _PAUSE_SECONDS:
+        if now() - self._started < _PAUSE_SECONDS:
             return
         if self._pid:
             log.error("metrics exporter ended and is replaced", pid=self._pid)
-        self._started = time.monotonic()
+        self._started = now()
         parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:

@@ -5,13 +5,13 @@ ms of CPU a second (measured on Python 3.11 with uvloop, pool and threads, over 
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol, runtime_checkable
 
 import structlog
 
+from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Histogram
 
 log = structlog.get_logger()
@@ -50,7 +50,7 @@ async def watch(
     sources: Sequence[Sampled],
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = now,
 ) -> None:
     """Sample for ever; what fails is logged and tried again the next time."""
     while True:

@@ -7,12 +7,12 @@ when it arrives. No number is set for a route: what a request costs is measured 
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 
 import structlog
 
+from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter, Gauge
 from slipway_kit.overload.cpu_steal import CpuSteal
 from slipway_kit.overload.queue_limit import PRESSED_SECONDS, REFUSED, patience
@@ -59,7 +59,7 @@ class Admission:
     def __init__(
         self,
         *,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = now,
         steal: Callable[[], float] | None = None,
         soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:

@@ -5,11 +5,11 @@ and longer than what is waited for takes itself, the answer is no at once: clien
 within milliseconds come back later, those that wait time out and the work for them is lost.
 """
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from slipway_kit import request_context
+from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter
 
 # Who would be served sooner than this may wait where somebody was refused of late; where nobody
@@ -54,7 +54,7 @@ class QueueLimit:
         limit: str,
         look: Callable[[], Places],
         *,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._refused = REFUSED.labels(limit)
         self._look, self._clock = look, clock

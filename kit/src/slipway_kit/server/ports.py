@@ -4,6 +4,7 @@ import errno
 import socket
 import time
 
+from slipway_kit.clock import now
 from slipway_kit.errors import SettingsError
 
 # The workers of a master that was just killed need a moment to leave the port.
@@ -16,7 +17,7 @@ def listen(
 ) -> socket.socket:
     """Listen on a port, or raise `SettingsError` when it stays taken; `setting` is its variable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    give_up = time.monotonic() + patience_seconds
+    give_up = now() + patience_seconds
     while True:
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -26,7 +27,7 @@ def listen(
         except OSError as error:
             listener.close()
             taken = error.errno == errno.EADDRINUSE
-            if taken and time.monotonic() < give_up:
+            if taken and now() < give_up:
                 time.sleep(_PAUSE_SECONDS)
                 continue
             reason = (

@@ -9,7 +9,6 @@ was written for. ADMISSION says `middleware` to ask through ASGI alone, and `off
 
 import inspect
 import select
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from slipway_kit.clock import now
 from slipway_kit.http.drain import Drain
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
@@ -74,7 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
     then would reset it.
     """
 
-    clock = staticmethod(time.monotonic)
+    clock = staticmethod(now)
 
     def __init__(self, *args: Any, refusals: Refusals, drain: Drain, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

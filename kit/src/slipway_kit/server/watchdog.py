@@ -19,6 +19,7 @@ import structlog
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from slipway_kit.clock import now
 from slipway_kit.config.group import Group
 from slipway_kit.http.routes import UNMATCHED, route_template
 from slipway_kit.metrics.instruments import Counter
@@ -67,7 +68,7 @@ class Watchdog:
         *,
         stall_seconds: float,
         look: Callable[[], Place | None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
         cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
         self._stall_seconds, self._look = stall_seconds, look

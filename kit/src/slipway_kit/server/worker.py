@@ -21,6 +21,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from slipway_kit.capacity.sums import ShutdownPlan
+from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.drain import Drain
 from slipway_kit.logs import setup as logs
@@ -110,7 +111,7 @@ class DrainingServer(Server):
         elif not self.started:
             self.should_exit = True
         elif self._leave_at is None:
-            self._leave_at = time.monotonic() + self._plan.drain
+            self._leave_at = now() + self._plan.drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop in the time that is left; nobody else would end a worker that is recycled."""
@@ -133,7 +134,7 @@ class DrainingServer(Server):
         if self._leave_at is None:
             return False
         gone = self._closed and not self.server_state.connections
-        return gone or time.monotonic() >= self._leave_at
+        return gone or now() >= self._leave_at
 
     def _end_slow_heads(self) -> None:
         for connection in list(self.server_state.connections):
@@ -154,7 +155,7 @@ class DrainingServer(Server):
         self._drain.begin()
         for server in self.servers:
             server.close()
-        self._leave_at = time.monotonic() + seconds
+        self._leave_at = now() + seconds
 
 
 class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no types

@@ -1,12 +1,13 @@
 """The lifespan as named phases, each logged with its time and held to a deadline."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 import structlog
+
+from slipway_kit.clock import now
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -25,7 +26,7 @@ class Phases:
         *,
         open_seconds: float,
         close_seconds: float,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._stack = stack
         self._open_seconds, self._close_seconds = open_seconds, close_seconds

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,6 +15,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter
 from slipway_kit.tracing.ids import HandedIds
 from slipway_kit.tracing.origin import Origin
@@ -174,7 +174,7 @@ class OneWaySession(requests.Session):
 class RareLines(logging.Handler):
     """Passes on the first line of each place in the code every minute, and counts the others."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, clock: Callable[[], float] = now) -> None:
         super().__init__()
         self._clock = clock
         self._passed: dict[tuple[str, int], tuple[float, int]] = {}
