@@ -10,6 +10,8 @@ from slipway_kit.request_context import Limit
 
 pytestmark = pytest.mark.anyio
 
+NOW = 100.0
+
 
 @dataclass
 class Request:
@@ -20,23 +22,23 @@ class Request:
 
 
 @pytest.fixture(autouse=True)
-async def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 100.0)
+def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_context, "now", lambda: NOW)
 
 
 def left(seconds: float) -> float:
-    return request_context.due_within(seconds) - asyncio.get_running_loop().time()
+    return request_context.due_within(seconds) - NOW
 
 
 async def test_what_it_waits_for_gets_what_is_left() -> None:
     assert left(5) == 5
-    request_context.begin(Request(asyncio.get_running_loop().time() + 2))
+    request_context.begin(Request(NOW + 2))
     assert left(5) == 2
     assert left(1) == 1
 
 
 async def test_tasks_of_the_request_share_it_and_those_that_outlive_it_do_not() -> None:
-    request_context.begin(Request(asyncio.get_running_loop().time() + 2))
+    request_context.begin(Request(NOW + 2))
 
     async def ask() -> float:
         return left(9)
@@ -48,7 +50,7 @@ async def test_tasks_of_the_request_share_it_and_those_that_outlive_it_do_not() 
 
 
 async def test_it_ends_with_the_answer() -> None:
-    request = Request(asyncio.get_running_loop().time() + 2)
+    request = Request(NOW + 2)
     request_context.begin(request)
     request.due = None
     assert left(9) == 9
