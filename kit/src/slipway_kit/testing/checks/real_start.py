@@ -16,6 +16,8 @@ from pathlib import Path
 
 # Seconds that the start and the end may take, on a machine that is busy with other things.
 PATIENCE_SECONDS = 40.0
+# Lines of the log that a failure shows.
+SHOWN_LINES = 30
 # Names that the processes need of the environment of a test.
 KEPT = ("COV", "HOME", "LANG", "PATH", "PYTHON", "TMP", "VIRTUAL_ENV")
 SETTINGS = {
@@ -62,7 +64,8 @@ def start(
             process.wait()
         log.seek(0)
         text = log.read().decode(errors="replace")
-    return [*faults, *_logged(text)] + ([f"its log:\n{text}"] if faults else [])
+    last = "\n".join(text.splitlines()[-SHOWN_LINES:])
+    return [*faults, *_logged(text)] + ([f"the end of its log:\n{last}"] if faults else [])
 
 
 def _asked(process: subprocess.Popen[bytes], port: int, path: str) -> list[str]:
@@ -76,7 +79,7 @@ def _asked(process: subprocess.Popen[bytes], port: int, path: str) -> list[str]:
         connection.close()
         if status == HTTPStatus.OK:
             return []
-        time.sleep(0.05)
+        time.sleep(0.1)
     return [f"GET {path} was not answered with 200: {status or 'no answer'}"]
 
 
