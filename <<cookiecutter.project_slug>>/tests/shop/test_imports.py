@@ -24,7 +24,7 @@ from app.features.shop.settings import Settings as ShopSettings
 from app.main import create_app
 from slipway_kit.db import Database, DatabaseUnavailable
 from slipway_kit.service import runtime_of
-from slipway_kit.testing.waiting import eventually
+from slipway_kit.testing import eventually
 
 GAMES = "/api/v1/games"
 HEADER = b"name,price,in_stock\n"

@@ -22,8 +22,7 @@ from app.main import create_app
 from slipway_kit.client import HttpClient, HttpClientSettings
 from slipway_kit.db import Database
 from slipway_kit.service import runtime_of
-from slipway_kit.testing import asgi
-from slipway_kit.testing.upstream import Upstream
+from slipway_kit.testing import Upstream, asgi
 
 pytestmark = pytest.mark.anyio
 

@@ -137,8 +137,10 @@ def test_the_service_has_one_head_at_most() -> None:
     assert len(known_versions(MIGRATIONS).heads) <= 1
 
 
-def test_every_revision_of_the_service_goes_up_and_down_again(settings: DatabaseSettings) -> None:
-    assert checks.migrations(settings.url.get_secret_value(), MIGRATIONS) == []
+def test_every_revision_of_the_service_goes_up_and_down_again(
+    settings: DatabaseSettings, empty_url: str
+) -> None:
+    assert checks.migrations(empty_url, MIGRATIONS) == []
     assert asyncio.run(applied_versions(settings)) == known_versions(MIGRATIONS).heads
 
 
@@ -148,26 +150,22 @@ def test_the_migrated_schema_is_what_the_models_say(settings: DatabaseSettings) 
     assert differences(settings) == []
 
 
-def test_a_schema_that_is_not_what_the_models_say_is_found(
-    folder: Path, settings: DatabaseSettings
-) -> None:
-    found = checks.migrations(settings.url.get_secret_value(), folder)
+def test_a_schema_that_is_not_what_the_models_say_is_found(folder: Path, empty_url: str) -> None:
+    found = checks.migrations(empty_url, folder)
     assert [fault for fault in found if "remove_table" in fault and "'ta1'" in fault]
 
 
-def test_two_heads_are_found(folder: Path, settings: DatabaseSettings) -> None:
+def test_two_heads_are_found(folder: Path, empty_url: str) -> None:
     revisions.add(folder, "b2", "a1", 'op.execute("CREATE TABLE tb2 ()")')
-    assert checks.migrations(settings.url.get_secret_value(), folder) == [
+    assert checks.migrations(empty_url, folder) == [
         "there are several heads, a2, b2: merge them with alembic"
     ]
 
 
-def test_a_downgrade_that_leaves_a_table_is_found(folder: Path, settings: DatabaseSettings) -> None:
+def test_a_downgrade_that_leaves_a_table_is_found(folder: Path, empty_url: str) -> None:
     two = 'op.execute("CREATE TABLE ta3 ()")\n    op.execute("CREATE TABLE left_over ()")'
     revisions.add(folder, "a3", "a2", two)
-    assert checks.migrations(settings.url.get_secret_value(), folder) == [
-        "downgrade leaves the table left_over"
-    ]
+    assert checks.migrations(empty_url, folder) == ["downgrade leaves the table left_over"]
 
 
 def test_a_new_revision_can_be_written_from_the_models(

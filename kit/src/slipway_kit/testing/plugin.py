@@ -1,7 +1,7 @@
 """Fixtures for the tests of a service: a real PostgreSQL, the app, a client, its log.
 
 A service's `tests/conftest.py` names this module in `pytest_plugins` and says in a fixture
-`service_parts` which functions make its app and its settings.
+`service_parts` what makes its app and its settings.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from slipway_kit.config.server import ServerSettings
 from slipway_kit.db import migrations
 from slipway_kit.db.engine import open_database
 from slipway_kit.db.sessions import Database
@@ -39,7 +40,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside(service_parts: ServiceParts) -> Iterator[None]:
-    groups = service_parts.groups()
+    groups = service_parts.settings.groups()
     names = {name for group in groups for name in group.variables()} & os.environ.keys()
     kept = {name: os.environ.pop(name) for name in names}
     yield
@@ -100,7 +101,8 @@ def database_settings(migrated_url: str) -> Iterator[DatabaseSettings]:
 @pytest.fixture
 def settings(database_settings: DatabaseSettings, service_parts: ServiceParts) -> Any:
     """The service's settings on the migrated database, without a metrics port."""
-    return service_parts.settings(database_settings)
+    server = ServerSettings(metrics_port=0)
+    return service_parts.settings(server=server, database=database_settings)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ def pots(*, with_size: bool = False, title: str = "Pots") -> FastAPI:
     app = FastAPI(title=title)
 
     @app.get("/pots")
-    async def list_pots() -> list[int]: ...
+    async def list_pots() -> None: ...
 
     if with_size:
 
         @app.get("/size")
-        async def get_size() -> int: ...
+        async def get_size() -> None: ...
 
     return app
 
