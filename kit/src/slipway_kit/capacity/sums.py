@@ -1,13 +1,13 @@
 """The contract: pools, threads, workers, replicas, timeouts, shutdown and memory as one arithmetic.
 
 `ShutdownPlan` divides the time a pod has to leave. `Release` is everything that takes part in the
-sums, from the running configuration or from chart values (chart.py); `limits` does them.
+sums, from the running configuration or from a chart's values; `limits` does them.
 """
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 # gunicorn looks at its workers once a second and needs another to reap them.
 REAP_SECONDS = 2
@@ -126,13 +126,6 @@ def limits(release: Release) -> Iterator[Limit]:
 def binding(limits: Iterable[Limit]) -> Limit:
     """Return the limit that is reached first: the one with the largest share taken."""
     return max(limits, key=lambda limit: limit.use)
-
-
-def verdict(limits: Iterable[Limit]) -> dict[str, Any]:
-    """Say whether all limits hold, which do not and why, and which binds first."""
-    known = list(limits)
-    broken = [f"{limit}; {limit.change}" for limit in known if not limit.holds]
-    return {"accepted": not broken, "problems": broken, "binding": binding(known).name}
 
 
 def report(release: Release) -> str:

@@ -3,17 +3,16 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from types import ModuleType
 
 import uvicorn
 from gunicorn.app.wsgiapp import WSGIApplication
 
-from slipway_kit.capacity import values as chart
-from slipway_kit.capacity.sums import report, verdict
+from slipway_kit.capacity.sums import report
 from slipway_kit.config.cgroup import read_limits
 from slipway_kit.db import migrations
 from slipway_kit.db.migrations import MigrationError
@@ -27,6 +26,8 @@ from slipway_kit.service.settings_table import by_owner, table
 
 # What makes the application, as servers are told.
 APP = "app.main:create_app"
+# An image lacks them.
+_TOOLS = "slipway_kit.dev"
 _DIRECTIONS = ("upgrade", "downgrade", "current")
 
 
@@ -116,17 +117,8 @@ class _Service:
         if options.from_values is None:
             print(report(self.settings.load().release(read_limits())))
             return 0
-        accepted = True
-        for number, line in enumerate(_lines(options.from_values), start=1):
-            try:
-                limits = list(chart.limits(json.loads(line)))
-            except (ValueError, TypeError, AttributeError) as error:
-                message = f"line {number} of the values is not usable: {error}."
-                raise SettingsError(message) from None
-            answer = verdict(limits)
-            accepted = accepted and bool(answer["accepted"])
-            print(json.dumps(answer))
-        return 0 if accepted else 1
+        values: Callable[[str], int] = _tool("chart_values").judge
+        return values(options.from_values)
 
     def openapi(self, _: argparse.Namespace) -> int:
         module, _colon, name = APP.partition(":")
@@ -142,13 +134,13 @@ class _Service:
         return 0
 
 
-def _lines(file: str) -> Iterable[str]:
-    if file == "-":
-        text = sys.stdin.read()
-    else:
-        try:
-            text = Path(file).read_text()
-        except OSError as error:
-            message = f"{file} cannot be read: {error.strerror}."
-            raise SettingsError(message) from None
-    return (line for line in text.splitlines() if line.strip())
+def _tool(name: str) -> ModuleType:
+    """Return a module of the tools; raise `SettingsError` where there are none, as in an image."""
+    try:
+        return import_module(f"{_TOOLS}.{name}")
+    except ModuleNotFoundError as missing:
+        if missing.name != _TOOLS:
+            raise
+        raise SettingsError(
+            "run this where the service is developed: an image has no tools."
+        ) from None

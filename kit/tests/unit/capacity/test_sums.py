@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_kit.capacity.sums import Release, ShutdownPlan, binding, limits, report, verdict
+from slipway_kit.capacity.sums import Release, ShutdownPlan, binding, limits, report
+from slipway_kit.dev.chart_values import verdict
 
 
 @given(st.floats(min_value=2, max_value=3600))

@@ -12,6 +12,7 @@ from app import about
 from app.__main__ import main
 from kit.tests.support.paths import MIGRATIONS, SERVICE
 from slipway_kit.db import migrations
+from slipway_kit.service import cli
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 
@@ -55,6 +56,14 @@ def test_values_that_make_no_sense_are_one_sentence(
     error = capsys.readouterr().err
     assert error.startswith("error: line 1 of the values is not usable: ")
     assert error.count("\n") == 1
+
+
+def test_chart_values_are_judged_where_there_are_tools_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_TOOLS", "slipway_kit.no_tools")
+    assert main(["capacity", "--from-values", "-"]) == 2
+    assert "an image has no tools" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,7 @@ import yaml
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from slipway_kit.capacity import values as releases
-from slipway_kit.capacity.sums import verdict
-from slipway_kit.dev import programs
+from slipway_kit.dev import chart_values, programs
 from slipway_kit.errors import SettingsError
 from slipway_kit.testing.values import merged
 
@@ -48,7 +46,7 @@ def _capacity(environment: Path) -> list[str]:
     """Return the sums of `python -m app capacity` that do not add up."""
     base = yaml.safe_load((environment.parent / "values.yaml").read_text(encoding="utf-8"))
     own = yaml.safe_load(environment.read_text(encoding="utf-8")) or {}
-    answer = verdict(releases.limits(merged(base, own)))
+    answer = chart_values.verdict(chart_values.limits(merged(base, own)))
     return [] if answer["accepted"] else [str(problem) for problem in answer["problems"]]
 
 

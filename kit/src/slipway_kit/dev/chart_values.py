@@ -3,13 +3,17 @@
 A key that is missing has the default of `Release`, or is not looked at.
 """
 
+import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from slipway_kit.capacity import sums
-from slipway_kit.capacity.sums import Limit, Release, added
+from slipway_kit.capacity.sums import Limit, Release, added, binding
+from slipway_kit.errors import SettingsError
 
 # What the service gives its database to answer a readiness probe, rounded up.
 _READINESS_SECONDS = 2
@@ -40,6 +44,42 @@ _FIELDS = {
 }
 
 Values = Mapping[str, Any]
+
+
+def judge(file: str) -> int:
+    """Print the verdict on each line of `file`, `-` is standard input; 1 when one is broken.
+
+    Each line is the values of a release as JSON. Raises `SettingsError` for what makes no sense.
+    """
+    accepted = True
+    for number, line in enumerate(_lines(file), start=1):
+        try:
+            answer = verdict(limits(json.loads(line)))
+        except (ValueError, TypeError, AttributeError) as error:
+            message = f"line {number} of the values is not usable: {error}."
+            raise SettingsError(message) from None
+        accepted = accepted and bool(answer["accepted"])
+        print(json.dumps(answer))
+    return 0 if accepted else 1
+
+
+def _lines(file: str) -> Iterable[str]:
+    if file == "-":
+        text = sys.stdin.read()
+    else:
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except OSError as error:
+            message = f"{file} cannot be read: {error.strerror}."
+            raise SettingsError(message) from None
+    return (line for line in text.splitlines() if line.strip())
+
+
+def verdict(found: Iterable[Limit]) -> dict[str, Any]:
+    """Say whether all limits hold, which do not and why, and which binds first."""
+    known = list(found)
+    broken = [f"{limit}; {limit.change}" for limit in known if not limit.holds]
+    return {"accepted": not broken, "problems": broken, "binding": binding(known).name}
 
 
 def limits(values: Values) -> Iterator[Limit]:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_kit.capacity import values as chart
-from slipway_kit.capacity.sums import Release, verdict
-from slipway_kit.capacity.values import mebibytes, pods_of
+from slipway_kit.capacity.sums import Release
+from slipway_kit.dev import chart_values as chart
+from slipway_kit.dev.chart_values import mebibytes, pods_of, verdict
 
 
 @given(
