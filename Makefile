@@ -15,7 +15,7 @@ CHECKERS = github.com/helm-unittest/helm-unittest/cmd/helm-unittest \
   sigs.k8s.io/controller-tools/cmd/controller-gen
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-kit without-fast chart test-runtime coverage image e2e faults bench lint types hooks lock manifest kit-build mutate mutate-chart
+.PHONY: help setup tools demo test test-kit without-fast chart test-runtime coverage image e2e faults bench lint types hooks lock manifest map kit-build mutate mutate-chart
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -99,6 +99,9 @@ lock: setup ## Pin the dependencies of service and template (ARGS=--upgrade for 
 
 manifest: ## Write the sums of the library's files, after any change of one
 	@"$(PYTHON)" tools/manifest.py
+
+map: setup ## Draw the library's floors and imports into kit/docs/map.md, after a change of either
+	@$(VENV_PYTHON) -m tools.library_map
 
 kit-build: setup ## Build the library's wheel and source distribution into kit/dist, and check them
 	@rm -rf kit/dist
