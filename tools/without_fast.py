@@ -20,7 +20,7 @@ from tools.mutate import SERVICE, quarter_of
 from tools.on_service import TEMPLATE, clean, files_of, run_together
 from tools.scaffolding import clone
 
-FOLDER, TESTS = "kit/src/slipway_kit/fast", "tests/unit/fast"
+FOLDER, TESTS = "kit/src/slipway_kit/fast", "kit/tests/unit/fast"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         # What lacks the folder is another library, with sums of its own.
         subprocess.run([sys.executable, "tools/manifest.py"], cwd=tree, check=True)
         runs = [
-            (tree / "kit", f"tests/unit tests/api tests/db --ignore {TESTS}"),
+            (tree / "kit", f"tests/unit tests/api tests/db --ignore {tree / TESTS}"),
             (tree / SERVICE, "tests"),
             *((tree / "kit", file) for file in quarter_of(files_of("runtime"), options.quarter)),
         ]

@@ -3,12 +3,14 @@
 `service` calls `install`. No other folder of this library knows this one: it can be deleted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
 
-from slipway_kit.fast import fastapi_memo, metric_cells, middleware_stack, request_records
+from slipway_kit.fast import request_records
 from slipway_kit.http.ended import Records
 from slipway_kit.metrics.fast_paths import ENABLED
 from slipway_kit.tracing.provider import Traces
@@ -16,8 +18,6 @@ from slipway_kit.tracing.provider import Traces
 __all__ = ["install"]
 
 log = structlog.get_logger()
-# A name, whether it is supported, and what enables it.
-_Shortcut = tuple[str, Callable[[], bool], Callable[[], None]]
 
 
 def install(app: FastAPI, *, records: Records, traces: Traces) -> dict[str, bool]:
@@ -26,26 +26,34 @@ def install(app: FastAPI, *, records: Records, traces: Traces) -> dict[str, bool
     To be called after the logs are configured and before the middleware is added. What the
     settings have no use for, such as light spans without traces, is left out.
     """
-    found = {}
-    for name, supported, enable in _shortcuts(app, records, traces):
-        found[name] = supported()
-        if found[name]:
-            enable()
-        ENABLED.labels(name).set(found[name])
+    found = {name: _enable(name, *targets) for name, *targets in _wanted(app, records, traces)}
+    for name, enabled in found.items():
+        ENABLED.labels(name).set(enabled)
     on, off = ([name for name in found if found[name] is state] for state in (True, False))
     log.info("fast paths", on=on, off=off)
     return found
 
 
-def _shortcuts(app: FastAPI, records: Records, traces: Traces) -> Iterator[_Shortcut]:
-    yield "fastapi_memo", fastapi_memo.supported, fastapi_memo.enable
-    yield "middleware_stack", middleware_stack.supported, lambda: middleware_stack.enable(app)
-    yield "metric_cells", metric_cells.supported, lambda: metric_cells.enable(records.metrics)
+def _wanted(app: FastAPI, records: Records, traces: Traces) -> Iterator[tuple[Any, ...]]:
+    """Give the names of modules, each with what it is enabled for."""
+    yield ("fastapi_memo",)
+    yield "middleware_stack", app
+    yield "metric_cells", records.metrics
     if request_records.wanted():
-        yield "request_records", request_records.supported, lambda: request_records.enable(records)
+        yield "request_records", records
     if traces.enabled:
-        # Without traces never imported.
-        from slipway_kit.fast import light_span, span_bytes  # noqa: PLC0415
+        yield "light_span", traces
+        yield ("span_bytes",)
 
-        yield "light_span", light_span.supported, lambda: light_span.enable(traces)
-        yield "span_bytes", span_bytes.supported, span_bytes.enable
+
+def _enable(name: str, *targets: Any) -> bool:
+    """Enable one if it is supported; tell whether it was."""
+    try:
+        # Some import what is never imported without traces, all what another version may lack.
+        shortcut = import_module(f"{__name__}.{name}")
+    except ImportError:
+        return False
+    if not shortcut.supported():
+        return False
+    shortcut.enable(*targets)
+    return True

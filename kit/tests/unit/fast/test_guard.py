@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from slipway_kit.fast import guard
+from slipway_kit.fast import (
+    fastapi_memo,
+    guard,
+    light_span,
+    metric_cells,
+    middleware_stack,
+    span_bytes,
+)
 
 SOURCE = """
 def outer(number):
@@ -84,3 +91,12 @@ def test_what_is_gone_or_no_function_is_not_known() -> None:
     known = frozenset({"0"})
     assert not guard.is_known(lambda: [sys.nothing], known)  # type: ignore[attr-defined]
     assert not guard.is_known(lambda: [len], known)
+
+
+@pytest.mark.parametrize(
+    "module", [fastapi_memo, light_span, metric_cells, middleware_stack, span_bytes]
+)
+def test_the_private_parts_of_the_locked_libraries_are_known(module: Any) -> None:
+    fastapi_memo.disable()
+    found = guard.digest(module._parts())
+    assert found in module._KNOWN, "read what changed, then add the digest to _KNOWN"

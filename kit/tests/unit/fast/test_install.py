@@ -1,7 +1,9 @@
 """What is supported is enabled, told and counted; the rest is left to the libraries."""
 
+import sys
 from collections.abc import Iterator
 
+import fastapi.telemetry
 import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -61,3 +63,14 @@ def test_what_is_not_supported_is_off_and_named(
     assert {"fastapi_memo", "middleware_stack"} <= set(line["on"])
     assert (enabled("metric_cells"), enabled("fastapi_memo")) == (0, 1)
     assert records.metrics.counter == own
+
+
+def test_a_shortcut_that_imports_what_is_gone_is_off(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "slipway_kit.fast.fastapi_memo")
+    monkeypatch.setitem(sys.modules, "fastapi.telemetry._asgi", None)
+    monkeypatch.delattr(fastapi.telemetry, "_asgi")
+    found = fast.install(FastAPI(), records=records, traces=Traces())
+    assert found["fastapi_memo"] is False
+    assert found["metric_cells"] is True
