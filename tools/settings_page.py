@@ -21,7 +21,7 @@ A value that makes no sense, or an unknown name like these, stops the start with
 def text() -> str:
     """Return what the page should hold."""
     from app.settings import Settings  # noqa: PLC0415 (they are found late)
-    from slipway_kit.service.settings_table import KIT, by_owner, table  # noqa: PLC0415
+    from slipway_kit.dev.settings_table import KIT, by_owner, table  # noqa: PLC0415
 
     return HEAD + table(by_owner(Settings)[KIT])
 

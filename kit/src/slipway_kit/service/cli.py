@@ -22,7 +22,6 @@ from slipway_kit.logs import setup as logs
 from slipway_kit.server.ports import require_free
 from slipway_kit.service.about import About
 from slipway_kit.service.settings import ServiceSettings
-from slipway_kit.service.settings_table import by_owner, table
 
 # What makes the application, as servers are told.
 APP = "app.main:create_app"
@@ -129,9 +128,8 @@ class _Service:
         return 0
 
     def settings_table(self, _: argparse.Namespace) -> int:
-        for owner, settings in by_owner(self.settings).items():
-            print(f"Settings of {owner}\n\n{table(settings)}")
-        return 0
+        show: Callable[[type[ServiceSettings]], int] = _tool("settings_table").show
+        return show(self.settings)
 
 
 def _tool(name: str) -> ModuleType:

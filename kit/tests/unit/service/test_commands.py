@@ -111,6 +111,15 @@ def test_openapi_prints_the_document_though_it_is_not_served(
     assert document["info"]["contact"] == {"name": about.OWNER}
 
 
+def test_settings_prints_each_variable_with_its_default_and_meaning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["settings"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Settings of kit\n\n| variable | default | meaning |\n")
+    assert "| `PORT` | `8000` | port of the API |" in printed
+
+
 def test_wrong_settings_are_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

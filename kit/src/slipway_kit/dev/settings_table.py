@@ -25,6 +25,13 @@ class Setting:
     group: str
 
 
+def show(settings: type[ServiceSettings]) -> int:
+    """Print a table for each owner of settings; return the exit status."""
+    for owner, found in by_owner(settings).items():
+        print(f"Settings of {owner}\n\n{table(found)}")
+    return 0
+
+
 def by_owner(settings: type[ServiceSettings]) -> dict[str, list[Setting]]:
     """Return every setting in the order of its group: the kit's, the service's, each feature's."""
     found: dict[str, list[Setting]] = {}
