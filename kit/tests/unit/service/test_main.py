@@ -236,7 +236,7 @@ def garden(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
         beds = runtime_of(service).get(GardenSettings).beds
-        assert runtime_of(service).get(Database)
+        assert isinstance(runtime_of(service).get(Database), Database)
         done.append(f"{beds} beds dug")
         yield
         done.append("beds covered")
