@@ -15,8 +15,8 @@ from slipway_kit.dev.feature_names import Refused
 from slipway_kit.service import import_models
 
 ENABLED = Path("app/enabled.py")
-# Pages and files of settings, where a feature's own lines stand between two marks.
-MARKED = ("*.md", "*.toml", ".*", "docs/*.md")
+# Where lines of a feature stand between two marks.
+MARKED = ("*.md", "*.toml", "docs/*.md")
 LOCAL = {"localhost", "127.0.0.1", "::1"}
 NOT_SEARCHED = {"slipway_kit", "build", "node_modules"}
 

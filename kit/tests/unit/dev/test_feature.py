@@ -175,6 +175,12 @@ def test_a_page_loses_the_section_and_the_promises_of_a_feature_that_goes() -> N
     assert feature_removal.without("shopping", PAGE) == PAGE
 
 
+def test_files_that_are_no_pages_are_not_read(service: Path) -> None:
+    (service / ".coverage").write_bytes(b"\xff")
+    (service / "README.md").write_text("<!-- begin of shop -->\nGames.\n<!-- end of shop -->\n")
+    assert feature_removal._unmarked("shop", []) == {Path("README.md"): ""}
+
+
 def test_a_file_of_settings_loses_what_stands_between_the_marks() -> None:
     text = "A=1\n# begin of shop\n#SHOP_B=2\n# end of shop\nC=3\n"
     assert feature_removal.without("shop", text) == "A=1\nC=3\n"
