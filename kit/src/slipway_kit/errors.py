@@ -3,6 +3,16 @@
 from http import HTTPStatus
 from typing import ClassVar
 
+__all__ = [
+    "Conflict",
+    "DeadlineExceeded",
+    "NotFound",
+    "Overloaded",
+    "ServiceError",
+    "SettingsError",
+    "Unavailable",
+]
+
 # Of what is quoted of an error.
 MAX_TEXT = 200
 

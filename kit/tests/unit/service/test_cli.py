@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -154,3 +155,27 @@ def test_sigterm_ends_it_at_once_even_amid_an_import_that_catches_everything(
         [sys.executable, "-c", DEAF, "app", command], cwd=SERVICE, timeout=20, check=False
     )
     assert done.returncode == status
+
+
+def test_it_runs_in_any_folder(tmp_path: Path, empty_url: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(SERVICE), "DATABASE_URL": empty_url}
+    for arguments in (["migrate"], ["migrate", "current"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    heads = migrations.known_versions(MIGRATIONS).heads
+    assert done.stdout.strip() == (", ".join(heads) or "empty")
+
+
+def test_settings_prints_every_variable_with_its_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["settings"]) == 0
+    printed = capsys.readouterr().out
+    assert "| `PORT` | `8000` | port of the API |" in printed
+    assert printed.startswith("Settings of kit\n")
