@@ -86,7 +86,7 @@ def test_the_example_goes_though_a_feature_came_after_it(
         refuse_what_cannot_be_done(service, env)
         make("remove-example")
         assert tables(service, env) == ["alembic_version", "people"]
-        make("lint", "test")
+        make("lint", "test", 'ARGS=-k "people or migrations or document"')
         make("NAME=people", "remove-feature")
         assert tables(service, env) == ["alembic_version"]
         assert content(service) == without
@@ -106,11 +106,6 @@ def refuse_what_cannot_be_done(service: Path, env: Mapping[str, str]) -> None:
     no("the API has GameIn already: .*", "NAME=game", "feature")
     no(f"{revision.name} builds on 0001_games.py: .*", "NAME=shop", "remove-feature")
     no("the database does not answer: .*", "remove-example", database="postgresql://127.0.0.1:1/x")
-    no(
-        ".* names a database on db.example, .*",
-        "remove-example",
-        database="postgresql://db.example/x",
-    )
     key = r"\n    game: Mapped[int] = mapped_column(ForeignKey('games.id'))"
     with (
         edited(models, "String\n", "String, ForeignKey\n"),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,18 @@ def test_a_feature_that_others_import_stays(service: Path, line: str) -> None:
     (service / "tests/test_all.py").write_text(f"import os\n{line}\n")
     with pytest.raises(Refused, match=r"tests/test_all\.py imports the feature shop"):
         feature_removal.remove("shop", newest=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("localhost", True), ("127.0.0.1", True), ("[::1]", True), ("", True), ("db.example", False)],
+)
+def test_no_table_is_dropped_in_a_database_on_another_machine(
+    host: str, local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://me@{host}/name")
+    with nullcontext() if local else pytest.raises(Refused, match=r"a database on db\.example,"):
+        feature_removal._refuse_remote()
 
 
 PAGE = """# Service
