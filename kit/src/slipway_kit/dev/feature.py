@@ -15,7 +15,7 @@ from pathlib import Path
 
 from slipway_kit.dev import feature_removal, openapi, revisions
 from slipway_kit.dev.feature_names import Names, Refused
-from slipway_kit.dev.feature_removal import ENABLED, delete, line_of
+from slipway_kit.dev.feature_removal import ENABLED, delete, delete_empty, line_of
 from slipway_kit.dev.postgres import environment as with_database
 from slipway_kit.dev.postgres_server import PostgresError
 
@@ -108,6 +108,7 @@ def _write_revision(names: Names) -> Path:
     except BaseException:
         for path in set(VERSIONS.glob("*.py")) - before:
             delete(path)
+            delete_empty(VERSIONS)
         raise
     (revision,) = set(VERSIONS.glob("*.py")) - before
     return revision

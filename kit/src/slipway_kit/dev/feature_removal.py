@@ -68,7 +68,7 @@ def remove(name: str, *, newest: bool) -> list[str]:
     paths += [Path(each.path).relative_to(Path.cwd()) for each in doomed]
     for path in paths:
         delete(path)
-        _delete_empty(path.parent)
+        delete_empty(path.parent)
     openapi.write()
     return [str(path) for path in paths]
 
@@ -160,8 +160,8 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _delete_empty(folder: Path) -> None:
+def delete_empty(folder: Path) -> None:
     """Delete a folder that nothing is left in but bytecode, and those that it was alone in."""
     if not {each.name for each in folder.iterdir()} - {"__pycache__"}:
         shutil.rmtree(folder)
-        _delete_empty(folder.parent)
+        delete_empty(folder.parent)

@@ -140,6 +140,19 @@ def test_a_command_that_fails_halfway_leaves_what_was_there(service: Path) -> No
     assert enabled.read_text() == ENABLED
 
 
+def test_a_revision_that_alembic_could_not_finish_is_taken_back(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alembic(*_: str) -> None:
+        (service / "migrations/versions/half.py").touch()
+        raise Refused("no")
+
+    monkeypatch.setattr(feature, "_python", alembic)
+    with pytest.raises(Refused, match="no"):
+        feature._write_revision(Names.of("visits"))
+    assert not (service / "migrations").exists()
+
+
 def test_what_is_not_served_cannot_be_removed(service: Path) -> None:
     with pytest.raises(Refused, match="there is no feature visits"):
         feature_removal.remove("visits", newest=True)
