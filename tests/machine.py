@@ -96,7 +96,7 @@ def borrowed_venv(folder: Path, prefix: str) -> Path:
     subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
     packages = folder / "lib" / name / "site-packages"
     shutil.copytree(Path(prefix) / "lib" / name / "site-packages", packages, dirs_exist_ok=True)
-    for program in ("hadolint", "ruff"):
+    for program in ("hadolint", "helm", "ruff"):
         shutil.copy(Path(prefix) / "bin" / program, folder / "bin" / program)
     script = (Path(prefix) / "bin/lint-imports").read_text().partition("\n")[2]
     (folder / "bin/lint-imports").write_text(f"#!{folder}/bin/python\n{script}")

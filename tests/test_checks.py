@@ -16,6 +16,13 @@ CHECKS = ("lint", "types", "test")
 # The same tests, which must run most of the owner's code.
 MEASURED = ("lint", "types", "coverage")
 
+# Runs `-m MODULE ARGUMENTS` as a Python of another version would.
+OLD_PYTHON = f"""#!{sys.executable}
+import runpy, sys
+sys.version_info, sys.argv, sys.path[0] = (3, 10, 4), sys.argv[2:], ""
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -122,7 +129,7 @@ def test_a_combination_passes_its_checks(
 
 def test_an_old_python_is_refused_with_one_sentence(source: Path, tmp_path: Path) -> None:
     old = tmp_path / "python3"
-    old.write_text("#!/bin/sh\nexit 1\n")
+    old.write_text(OLD_PYTHON)
     old.chmod(0o755)
     service = baking.bake(source, tmp_path / "out")
     with pytest.raises(AssertionError, match=r"error: Python 3\.11 or newer is needed"):

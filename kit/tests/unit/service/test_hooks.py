@@ -21,11 +21,11 @@ from app import about
 from kit.tests.support.collector import open_collector
 from kit.tests.support.tracing import untouched_tracing
 from slipway_kit.config.server import ServerSettings
+from slipway_kit.dev.settings_table import by_owner
 from slipway_kit.errors import Conflict
 from slipway_kit.http.probes import NotReady
 from slipway_kit.runtime import runtime_of
 from slipway_kit.service import ServiceSettings, assemble, resources
-from slipway_kit.service.settings_table import by_owner
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 
