@@ -16,7 +16,7 @@ from app.features.shop.schemas import GameOut
 from slipway_kit.db import Database
 from slipway_kit.http import KEEP_ALIVE
 from slipway_kit.service import runtime_of
-from slipway_kit.testing import asgi
+from slipway_kit.testing import asgi, soon
 
 GAME = GameOut(id=1, name="Catan", price=Decimal("49.90"), in_stock=True)
 ADVICE = "/api/v1/games/1/advice"
@@ -128,9 +128,6 @@ async def test_advice_holds_no_connection_and_who_leaves_it_leaves_nothing_behin
         tasks = asyncio.all_tasks()
         told = await asgi.read_some(app, ADVICE, messages=1)
         assert told == [b'data: {"text":"Catan is"}\n\n']
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert assistant.closed
+        await soon(lambda: assistant.closed and asyncio.all_tasks() <= tasks)
         assert in_use == [0]
         assert database.connections_in_use == 0
-        assert asyncio.all_tasks() <= tasks

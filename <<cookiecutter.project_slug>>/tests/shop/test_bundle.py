@@ -89,9 +89,9 @@ def test_the_bundle_spends_the_budget_as_far_as_games_in_stock_allow(client: Tes
     assert (nothing.status_code, nothing.json()) == (200, {"games": [], "total": "0.00"})
 
 
-@pytest.mark.parametrize("budget", ["", "0", "-1", "500.01", "1e9", "0.001", "NaN", "x", "9" * 999])
-def test_a_budget_out_of_bounds_is_refused(budget: str, client: TestClient) -> None:
-    assert client.get(BUNDLE, params={"budget": budget}).status_code == 422
+def test_a_budget_out_of_bounds_is_refused(client: TestClient) -> None:
+    for budget in ("", "0", "-1", "500.01", "1e9", "0.001", "NaN", "x", "9" * 999):
+        assert client.get(BUNDLE, params={"budget": budget}).status_code == 422, budget
 
 
 class BusyPool:

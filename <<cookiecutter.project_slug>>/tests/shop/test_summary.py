@@ -16,6 +16,7 @@ from app.features.shop.settings import Settings as ShopSettings
 from app.features.shop.summaries import Summaries
 from slipway_kit.concurrency import Cache, Tasks
 from slipway_kit.db import Database
+from slipway_kit.testing import soon
 
 pytestmark = pytest.mark.anyio
 
@@ -124,8 +125,7 @@ async def test_a_count_that_fails_leaves_the_old_summary_and_the_next_reader_tri
         # The pool has two connections.
         async with database.engine.connect(), database.engine.connect():
             assert await summaries.get() == old
-            while len(tasks):  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.01)
+            await soon(lambda: not len(tasks))
     assert [event["event"] for event in events] == ["task failed"]
     assert await summaries.get() == old
     assert len(tasks) == 1

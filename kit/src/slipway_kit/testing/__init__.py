@@ -6,6 +6,6 @@ The fixtures are those of `slipway_kit.testing.plugin`, which a `tests/conftest.
 from slipway_kit.testing import asgi, checks
 from slipway_kit.testing.parts import ServiceParts
 from slipway_kit.testing.upstream import Upstream, open_upstream
-from slipway_kit.testing.waiting import eventually
+from slipway_kit.testing.waiting import eventually, soon
 
-__all__ = ["ServiceParts", "Upstream", "asgi", "checks", "eventually", "open_upstream"]
+__all__ = ["ServiceParts", "Upstream", "asgi", "checks", "eventually", "open_upstream", "soon"]
