@@ -172,12 +172,3 @@ def test_it_runs_in_any_folder(tmp_path: Path, empty_url: str) -> None:
     ]
     heads = migrations.known_versions(MIGRATIONS).heads
     assert printed[-1].strip() == (", ".join(heads) or "empty")
-
-
-def test_settings_prints_every_variable_with_its_default(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["settings"]) == 0
-    printed = capsys.readouterr().out
-    assert "| `PORT` | `8000` | port of the API |" in printed
-    assert printed.startswith("Settings of kit\n")
