@@ -9,8 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICE = Path.cwd()
-
 
 @dataclass(frozen=True)
 class About:
@@ -23,10 +21,11 @@ class About:
     image: str
 
 
-def read(service: Path = SERVICE) -> About:
+def read(service: Path | None = None) -> About:
     """Return what the service is called; end the command when this is no service's folder."""
-    path = service / "app/about.py"
+    folder = service or Path.cwd()
+    path = folder / "app/about.py"
     if not path.is_file():
-        sys.exit(f"error: there is no app/about.py in {service}: run this in a service's folder.")
+        sys.exit(f"error: there is no app/about.py in {folder}: run this in a service's folder.")
     values = runpy.run_path(str(path))
     return About(**{name: values[name.upper()] for name in About.__dataclass_fields__})

@@ -74,9 +74,7 @@ def git(*arguments: str) -> str:
     program = shutil.which("git")
     if program is None:
         return ""
-    done = subprocess.run(
-        [program, *arguments], cwd=about.SERVICE, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
@@ -123,7 +121,7 @@ def build(environment: Mapping[str, str]) -> None:
     engine = find_engine(environment.get("ENGINE", ""))
     more = environment.get("IMAGE_BUILD_ARGS", "")
     command = build_command(engine, name, labels(service), more=more)
-    if subprocess.run(command, cwd=about.SERVICE, check=False).returncode:
+    if subprocess.run(command, check=False).returncode:
         raise ImageError(f"{engine} could not build {name}; its last lines say why.")
     print(f"Built {name} with {engine}: {size(engine, name)}")
 
