@@ -23,7 +23,7 @@ ONLY_FOR = {
 
 
 # Links to one source in the template; a zip archive holds a line of text in their place.
-LINKED = ["chart/dashboards", "chart/templates", "chart/tests", "slipway_kit"]
+LINKED = ["chart/dashboards", "chart/templates", "slipway_kit"]
 
 
 def require_linked(project: Path) -> None:
