@@ -1,8 +1,7 @@
-"""Many look-ups that arrive together become one: the keys of some milliseconds are loaded at once.
+"""Batches look-ups: the keys requested within a few milliseconds are loaded together.
 
-A load belongs to no single request: it runs in a task of its own, without the request id or trace
-of any caller. A key is joined only until its load begins, so nobody gets an answer that is older
-than the question.
+A load runs in its own task, without the request id or trace of any caller. A caller joins a key
+only until its load starts, so no answer is older than its request.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ log = structlog.get_logger()
 
 SIZE = Histogram(
     "batch_size",
-    "Different keys that one load was asked for.",
+    "Distinct keys in one load.",
     ["batcher"],
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
 )
@@ -45,37 +44,36 @@ WAIT = Histogram(
 )
 KEYS = Counter(
     "batch_keys_total",
-    "Keys by what became of them: found, missing, failed, left by every caller, or refused.",
+    "Keys by outcome: found, missing, failed, left (no caller waits any more) or refused.",
     ["batcher", "outcome"],
 )
 
 
 class BatcherFull(Overloaded):
-    """As many different keys wait as may."""
+    """The maximum number of keys is waiting already."""
 
 
 class BatcherClosed(Unavailable):
-    """The batcher answers nothing before the service has started or after it left."""
+    """The batcher accepts no keys before the service has started or after it has stopped."""
 
 
 class LoadTooSlow(DeadlineExceeded):
-    """A load took longer than it may."""
+    """A load exceeded its time limit."""
 
 
 class Timer(Protocol):
-    """What a scheduler gives to call something off."""
+    """The handle of a scheduled call."""
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Cancel the call."""
 
 
 class Batcher(Generic[K, V]):
-    """Loads the keys of one window together, each once, however many callers ask for it.
+    """Loads the keys of one window together, each once, whatever the number of callers.
 
     The window opens at the first key and lasts `window_seconds`; `max_size` keys end it at once.
-    While `max_loads` loads run the next batch grows, up to `max_waiting` keys. A load may take
-    `load_seconds`. `name` is a label: give it in code, never from a request. Nothing runs or polls
-    while nobody asks.
+    While `max_loads` loads run, the next batch grows up to `max_waiting` keys. A load may take
+    `load_seconds`. `name` is a metric label: set it in code, never from a request.
     """
 
     def __init__(  # noqa: PLR0913 (bounds of one thing, each with a default)
@@ -96,65 +94,65 @@ class Batcher(Generic[K, V]):
         self._window_seconds, self._max_size = window_seconds, max_size
         self._max_loads, self._max_waiting = max_loads, max_waiting
         self._schedule, self._clock = schedule or _call_later, clock
-        self._wanted: dict[K, _Wanted[V]] = {}
+        self._pending: dict[K, _PendingKey[V]] = {}
         self._loads: set[asyncio.Task[Any]] = set()
         self._timer: Timer | None = None
         self._due = self._open = False
 
     async def get(self, key: K) -> V | None:
-        """Return the value of `key`, or `None` when the load knows none.
+        """Return the value of `key`, or `None` when the load found none.
 
         Raises the error of the load, `LoadTooSlow` (504), `BatcherFull` or `BatcherClosed` (503).
         """
-        wanted = self._want(key)
-        answer = wanted.ask()
+        pending = self._pending_key(key)
+        answer = pending.add_waiter()
         self._start_loads()
         try:
             return await answer
         except asyncio.CancelledError:
-            self._leave(key, wanted)
+            self._caller_left(key, pending)
             raise
 
     @asynccontextmanager
     async def running(self, *, grace_seconds: float = 5) -> AsyncIterator[None]:
-        """Answer while the block runs; then load at once what waits, within `grace_seconds`."""
+        """Accept keys while the block runs, then load the pending ones within `grace_seconds`."""
         self._open = True
         try:
             yield
         finally:
             self._open = False
-            self._window_ends()
-            late = await drain(self._loads, grace_seconds=grace_seconds, give_up=self._give_up)
-            if late:
-                log.warning("batches cut off at shutdown", batcher=self.name, loads=len(late))
+            self._end_window()
+            cut = await drain(self._loads, grace_seconds=grace_seconds, give_up=self._fail_pending)
+            if cut:
+                log.warning("batches cancelled at shutdown", batcher=self.name, loads=len(cut))
 
-    def _want(self, key: K) -> "_Wanted[V]":
+    def _pending_key(self, key: K) -> "_PendingKey[V]":
         if not self._open:
             self._count("refused")
-            raise BatcherClosed(f"The look-ups of {self.name} are closed now; try again soon.")
-        if key in self._wanted:
-            return self._wanted[key]
-        if len(self._wanted) >= self._max_waiting:
+            raise BatcherClosed(f"Look-ups of {self.name} are not available now; try again soon.")
+        if key in self._pending:
+            return self._pending[key]
+        if len(self._pending) >= self._max_waiting:
             self._count("refused")
-            raise BatcherFull(f"Too many look-ups of {self.name} wait; try again soon.")
-        if not self._wanted:
-            self._timer = self._schedule(self._window_seconds, self._window_ends)
-        wanted = self._wanted[key] = _Wanted(self._clock())
-        return wanted
+            raise BatcherFull(f"Too many look-ups of {self.name} are waiting; try again soon.")
+        if not self._pending:
+            self._timer = self._schedule(self._window_seconds, self._end_window)
+        pending = self._pending[key] = _PendingKey(self._clock())
+        return pending
 
-    def _leave(self, key: K, wanted: "_Wanted[V]") -> None:
-        """Forget a key that nobody waits for any more, unless it is being loaded already."""
-        if self._wanted.get(key) is wanted and not wanted.wanted:
-            del self._wanted[key]
+    def _caller_left(self, key: K, pending: "_PendingKey[V]") -> None:
+        """Drop a key without waiters, unless its load has started."""
+        if self._pending.get(key) is pending and not pending.has_waiters:
+            del self._pending[key]
             self._count("left")
             self._close_empty_window()
 
-    def _window_ends(self) -> None:
+    def _end_window(self) -> None:
         self._due = True
         self._start_loads()
 
     def _close_empty_window(self) -> None:
-        if self._wanted:
+        if self._pending:
             return
         self._due = False
         if self._timer:
@@ -163,33 +161,33 @@ class Batcher(Generic[K, V]):
 
     def _start_loads(self) -> None:
         while (
-            self._wanted
-            and (self._due or len(self._wanted) >= self._max_size)
+            self._pending
+            and (self._due or len(self._pending) >= self._max_size)
             and len(self._loads) < self._max_loads
         ):
             if batch := self._take():
                 self._start_load(batch)
         self._close_empty_window()
 
-    def _take(self) -> "dict[K, _Wanted[V]]":
-        """Remove up to `max_size` keys for a load, and drop those whose last caller is leaving."""
-        batch: dict[K, _Wanted[V]] = {}
-        while self._wanted and len(batch) < self._max_size:
-            key = next(iter(self._wanted))
-            wanted = self._wanted.pop(key)
-            if wanted.wanted:
-                batch[key] = wanted
+    def _take(self) -> "dict[K, _PendingKey[V]]":
+        """Remove up to `max_size` keys for a load; drop those without waiters."""
+        batch: dict[K, _PendingKey[V]] = {}
+        while self._pending and len(batch) < self._max_size:
+            key = next(iter(self._pending))
+            pending = self._pending.pop(key)
+            if pending.has_waiters:
+                batch[key] = pending
             else:
                 self._count("left")
         return batch
 
-    def _start_load(self, batch: "dict[K, _Wanted[V]]") -> None:
+    def _start_load(self, batch: "dict[K, _PendingKey[V]]") -> None:
         SIZE.labels(self.name).observe(len(batch))
-        first = min(wanted.since for wanted in batch.values())
+        first = min(pending.since for pending in batch.values())
         WAIT.labels(self.name).observe(self._clock() - first)
-        callers = [each for wanted in batch.values() for each in wanted.callers]
+        callers = [each for pending in batch.values() for each in pending.callers]
         task = start_shared(
-            self._answer(batch), name=f"batch {self.name}", callers=callers, batcher=self.name
+            self._run_load(batch), name=f"batch {self.name}", callers=callers, batcher=self.name
         )
         self._loads.add(task)
         task.add_done_callback(self._load_ended)
@@ -198,48 +196,50 @@ class Batcher(Generic[K, V]):
         self._loads.discard(task)
         self._start_loads()
 
-    async def _answer(self, batch: "dict[K, _Wanted[V]]") -> None:
+    async def _run_load(self, batch: "dict[K, _PendingKey[V]]") -> None:
         try:
-            values = await self._values(tuple(batch))
+            values = await self._load_values(tuple(batch))
         except Exception as error:
             mark_failed(get_current_span(), error)
             bug = None if isinstance(error, ServiceError) else error
             log.warning("batch failed", keys=len(batch), error=type(error).__name__, exc_info=bug)
             self._fail(batch.values(), error)
         except asyncio.CancelledError:
-            self._fail(batch.values(), self._cut())
+            self._fail(batch.values(), self._cancelled())
             raise
         else:
-            for key, wanted in batch.items():
+            for key, pending in batch.items():
                 self._count("found" if key in values else "missing")
-                wanted.resolve(values.get(key))
+                pending.resolve(values.get(key))
 
-    async def _values(self, keys: Sequence[K]) -> Mapping[K, V]:
-        late = LoadTooSlow(f"The load of {self.name} took too long.")
-        found = await within(self._load_seconds, self._load(keys), late)
+    async def _load_values(self, keys: Sequence[K]) -> Mapping[K, V]:
+        timeout_error = LoadTooSlow(f"The load of {self.name} took too long.")
+        found = await within(self._load_seconds, self._load(keys), timeout_error)
         if not isinstance(found, Mapping):
-            raise TypeError(f"the load of {self.name} gave {type(found).__name__}, no mapping")
+            raise TypeError(
+                f"the load of {self.name} returned {type(found).__name__}, not a mapping"
+            )
         return found
 
-    def _fail(self, batch: "Iterable[_Wanted[V]]", error: Exception) -> None:
-        for wanted in batch:
+    def _fail(self, batch: "Iterable[_PendingKey[V]]", error: Exception) -> None:
+        for pending in batch:
             self._count("failed")
-            wanted.reject(error)
+            pending.reject(error)
 
-    def _give_up(self) -> None:
-        waiting, self._wanted = self._wanted, {}
-        self._fail(waiting.values(), self._cut())
+    def _fail_pending(self) -> None:
+        waiting, self._pending = self._pending, {}
+        self._fail(waiting.values(), self._cancelled())
         self._close_empty_window()
 
-    def _cut(self) -> BatcherClosed:
-        return BatcherClosed(f"The load of {self.name} was cut off.")
+    def _cancelled(self) -> BatcherClosed:
+        return BatcherClosed(f"The load of {self.name} was cancelled.")
 
     def _count(self, outcome: str) -> None:
         KEYS.labels(self.name, outcome).inc()
 
 
-class _Wanted(Shared[V | None]):
-    """The value of one key, and since when it is waited for."""
+class _PendingKey(Shared[V | None]):
+    """The value of one key, and the time of its first request."""
 
     def __init__(self, since: float) -> None:
         super().__init__()

@@ -1,9 +1,8 @@
-"""Answers that are dear to compute and may be some seconds old, kept by each worker for itself.
+"""A cache per worker for values that are expensive to compute and may be some seconds old.
 
-cashews keeps the entries: its memory store holds a number of them and drops the one that was unused
-longest. The rest is ours, because cashews (7.6) looks at the wall clock, which jumps; waits for its
-lock by polling without a pause; lets one caller's cancellation end what others wait for; and counts
-no evictions. Another worker may hold another answer for as long as an entry lives.
+The LRU memory store of cashews keeps the entries. Expiry and single flight are done here, because
+cashews (7.6) uses the wall clock, which jumps; waits for its lock by busy polling; lets the
+cancellation of one caller end a computation that others wait for; and counts no evictions.
 """
 
 import asyncio
@@ -25,29 +24,27 @@ log = structlog.get_logger()
 
 REQUESTS = Counter(
     "cache_requests_total",
-    "Look-ups in a cache: hit, miss (computed), shared (another's computation) or error.",
+    "Cache look-ups: hit, miss (computed), shared (joined a running computation) or error.",
     ["cache", "result"],
 )
-ENTRIES = Gauge("cache_entries", "Entries that a cache holds.", ["cache"])
-EVICTIONS = Counter(
-    "cache_evictions_total", "Entries that were dropped to make room for others.", ["cache"]
-)
+ENTRIES = Gauge("cache_entries", "Entries in a cache.", ["cache"])
+EVICTIONS = Counter("cache_evictions_total", "Entries evicted to make room for others.", ["cache"])
 
 
 class ComputationTooSlow(DeadlineExceeded):
-    """A value took longer to compute than it may."""
+    """The computation of a value exceeded its time limit."""
 
 
 class ComputationCut(Unavailable):
-    """The computation of a value was cancelled while somebody waited for it."""
+    """The computation of a value was cancelled while callers waited for it."""
 
 
 class Cache(Generic[T]):
     """At most `max_entries` values of `type_`, each `ttl_seconds` old at most.
 
-    A value is computed once at a time for all who ask, and within `compute_seconds`. Entries are
-    JSON: everybody gets a value of their own, and one that is not of `type_` is a miss. `name` is a
-    label: give it in code, never from a request.
+    Concurrent callers share one computation of a key, which may take `compute_seconds`. Entries are
+    JSON: each caller gets its own value, and an entry that is not of `type_` is a miss. `name` is a
+    metric label: set it in code, never from a request.
     """
 
     def __init__(  # noqa: PLR0913 (bounds of one thing, each with a default)
@@ -62,21 +59,23 @@ class Cache(Generic[T]):
         clock: Callable[[], float] = now,
     ) -> None:
         if ttl_seconds <= 0 or max_entries < 1:
-            raise ValueError(f"cache {name} needs a time to live and room for an entry")
+            raise ValueError(
+                f"cache {name} needs ttl_seconds above 0 and max_entries of at least 1"
+            )
         self.name = name
         self._json: TypeAdapter[T] = TypeAdapter(type_)
         self._ttl_seconds, self._compute_seconds = ttl_seconds, compute_seconds
-        # No interval: the store's own search for old entries is a task that wakes for ever.
+        # No interval: the store would run a task for ever to look for expired entries.
         self._store = store or Memory(size=max_entries, check_interval=0)
         self._clock = clock
         self._flights: dict[str, _Flight] = {}
         self._store_works = True
 
     async def get(self, key: str, compute: Callable[[], Awaitable[T]]) -> T:
-        """Return the value kept for `key`, or await `compute()` and keep what it returns.
+        """Return the cached value of `key`, or await `compute()` and cache its result.
 
-        An error is never kept: it is raised for all who wait, and the next one computes again.
-        `compute` runs without the context of its caller, so borrow no session or request in it.
+        An error is not cached: every waiting caller gets it, and the next call computes again.
+        `compute` runs without the context of its caller, so it must not use its session or request.
         """
         found = await self._find(key)
         if found is not None:
@@ -86,13 +85,13 @@ class Cache(Generic[T]):
         result = "shared" if flight else "miss"
         if flight is None:
             flight = self._flights[key] = _Flight()
-        answer = flight.ask()
+        answer = flight.add_waiter()
         if result == "miss":
-            self._take_off(key, compute, flight)
+            self._start_computation(key, compute, flight)
         try:
             payload = await answer
         except asyncio.CancelledError:
-            self._leave(key, flight)
+            self._caller_left(key, flight)
             raise
         except Exception:
             result = "error"
@@ -102,13 +101,13 @@ class Cache(Generic[T]):
         return self._json.validate_json(payload)
 
     async def delete(self, key: str) -> None:
-        """Forget the value of `key`, also one that is being computed, for all who ask later."""
+        """Drop the value of `key`; the result of a running computation is not cached either."""
         self._flights.pop(key, None)
         await self._use(self._store.delete, key)
         self._show_entries()
 
     async def _find(self, key: str) -> tuple[T] | None:
-        """Return the value in a tuple, for it may be `None` itself."""
+        """Return the value in a tuple, because `None` is a valid value."""
         entry = await self._use(self._store.get, key)
         if entry is None:
             return None
@@ -118,44 +117,50 @@ class Cache(Generic[T]):
             if self._clock() < until:
                 return (value,)
         except (TypeError, ValueError):
-            log.warning("cache entry makes no sense", cache=self.name)
+            log.warning("cache entry is invalid", cache=self.name)
         await self._use(self._store.delete, key)
         self._show_entries()
         return None
 
-    def _take_off(self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight") -> None:
+    def _start_computation(
+        self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight"
+    ) -> None:
         work = self._compute(key, compute, flight)
         flight.task = start_shared(
             work, name=f"cache {self.name}", callers=flight.callers, cache=self.name
         )
-        flight.task.add_done_callback(partial(self._land, key, flight))
+        flight.task.add_done_callback(partial(self._computation_ended, key, flight))
 
-    def _leave(self, key: str, flight: "_Flight") -> None:
-        """End a computation that nobody waits for any more."""
-        if not flight.wanted:
+    def _caller_left(self, key: str, flight: "_Flight") -> None:
+        """Cancel a computation without waiters."""
+        if not flight.has_waiters:
             self._forget(key, flight)
             flight.task.cancel()
 
     async def _compute(
         self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight"
     ) -> bytes:
-        late = ComputationTooSlow(f"The answer of {self.name} took too long.")
-        value = await within(self._compute_seconds, compute(), late)
+        timeout_error = ComputationTooSlow(f"The computation of {self.name} took too long.")
+        value = await within(self._compute_seconds, compute(), timeout_error)
         payload = self._json.dump_json(value, warnings="error")
-        # What cannot be read back is a bug to be seen at once, not a miss for ever.
+        # A value that cannot be read back is a bug; without this check every look-up would miss.
         self._json.validate_json(payload)
-        # Otherwise it was deleted meanwhile.
+        # Otherwise `delete` was called meanwhile.
         if self._flights.get(key) is flight:
             await self._keep(key, payload)
         return payload
 
-    def _land(self, key: str, flight: "_Flight", task: asyncio.Task[bytes]) -> None:
+    def _computation_ended(self, key: str, flight: "_Flight", task: asyncio.Task[bytes]) -> None:
         self._forget(key, flight)
         if task.cancelled():
-            flight.reject(ComputationCut(f"The answer of {self.name} was cut off; try again soon."))
+            flight.reject(
+                ComputationCut(f"The computation of {self.name} was cancelled; try again soon.")
+            )
         elif error := task.exception():
-            if not flight.wanted:
-                log.warning("cache computation failed unheard", cache=self.name, exc_info=error)
+            if not flight.has_waiters:
+                log.warning(
+                    "cache computation failed without a waiter", cache=self.name, exc_info=error
+                )
             flight.reject(error)
         else:
             flight.resolve(task.result())
@@ -176,12 +181,12 @@ class Cache(Generic[T]):
         ENTRIES.labels(self.name).set(len(self._store.store))
 
     async def _use(self, call: Callable[..., Awaitable[Any]], *args: object) -> Any:
-        """Ask the store; when it fails the cache computes, and says so once."""
+        """Call the store; when it fails return `None`, so the cache computes, and log it once."""
         try:
             answer = await call(*args)
         except Exception:
             if self._store_works:
-                log.exception("cache store fails; answers are computed", cache=self.name)
+                log.exception("cache store failed; every value is computed", cache=self.name)
             self._store_works = False
             return None
         if not self._store_works:
@@ -194,6 +199,6 @@ class Cache(Generic[T]):
 
 
 class _Flight(Shared[bytes]):
-    """One computation for all who wait for it."""
+    """One computation that concurrent callers share."""
 
     task: asyncio.Task[bytes]

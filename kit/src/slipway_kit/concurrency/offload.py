@@ -1,8 +1,7 @@
 """Keep the event loop free: threads for calls that block, processes for calls that compute.
 
-A process costs 41 ms at its first call and 14 MiB resident (9 MiB its share), more once its calls
-can log; a later call costs 0.1 ms (uvloop, Python 3.11, two cores). What the libraries' own pools
-cost is in the decision record of the process pool.
+A process costs 41 ms at its first call and 14 MiB of resident memory (9 MiB unshared); a later call
+costs 0.1 ms (measured with uvloop, Python 3.11, two cores).
 """
 
 import pickle
@@ -25,16 +24,22 @@ Ts = TypeVarTuple("Ts")
 
 
 class OffloadSettings(Group):
-    """How many processes may compute for one worker, and for how long."""
+    """Size and time limits of the process pool of one worker."""
 
     model_config = SettingsConfigDict(env_prefix="PROCESS_POOL_")
 
     size: int = Field(
-        default=1, ge=1, le=64, description="processes that compute, per worker; started when used"
+        default=1,
+        ge=1,
+        le=64,
+        description="processes of the pool, per worker; started at first use",
     )
-    memory_mib: int = Field(default=48, ge=16, description="memory reckoned for each, MiB")
+    memory_mib: int = Field(default=48, ge=16, description="memory budget of one process, MiB")
     max_waiting: int = Field(
-        default=16, ge=0, le=10_000, description="computations that may wait for one, else 503"
+        default=16,
+        ge=0,
+        le=10_000,
+        description="computations that may wait for a process, else 503",
     )
     wait_seconds: float = Field(
         default=2, gt=0, le=60, description="seconds that a computation may wait, else 503"
@@ -45,12 +50,12 @@ class OffloadSettings(Group):
 
     @property
     def children_mib(self) -> int:
-        """Memory that all processes of one worker take."""
+        """Memory budget of all processes of one worker, MiB."""
         return self.size * self.memory_mib
 
 
 class Offload(ThreadPools):
-    """Runs calls away from the event loop of one worker, in its threads and processes."""
+    """Runs calls outside the event loop of one worker, in threads and processes."""
 
     def __init__(
         self, threads: CapacityLimiter, processes: ProcessPool, *, wait_seconds: float
@@ -59,18 +64,17 @@ class Offload(ThreadPools):
         self._processes = processes
 
     async def compute(self, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
-        """Return `call(*args)` from another process: for arithmetic longer than a millisecond.
+        """Return `call(*args)` from another process: for CPU work longer than a millisecond.
 
-        In a thread it would hold up the loop. Call, arguments and result are pickled, so the call
-        is a function at the top of a module, and that module should import little. What it raises
-        is raised here. Raises `Overloaded` (503) when too many wait, `DeadlineExceeded` (504) when
-        it runs over PROCESS_POOL_TIMEOUT_SECONDS, `Unavailable` (503) when its process ended, and
-        `NotPicklable` for a value that cannot be sent.
+        Call, arguments and result are pickled, so `call` is a module-level function; its module
+        should import little. Its exceptions are raised here. Raises `Overloaded` (503) when too
+        many calls wait, `DeadlineExceeded` (504) after PROCESS_POOL_TIMEOUT_SECONDS, `Unavailable`
+        (503) when the process died, and `NotPicklable`.
         """
         return await self._processes.run(call, *args)
 
     def sample(self) -> None:
-        """Set the gauges that no event sets."""
+        """Set the gauges that are sampled."""
         super().sample()
         self._processes.sample()
 
@@ -83,9 +87,9 @@ async def open_offload(
     grace_seconds: float = 1,
     prepare: Callable[[], object] | None = None,
 ) -> AsyncIterator[Offload]:
-    """Give an `Offload`; at the end what runs has `grace_seconds`, then processes are killed.
+    """Yield an `Offload`; at the end running calls get `grace_seconds`, then processes are killed.
 
-    A process that computes calls `prepare` before its first job that can log.
+    Each process calls `prepare`, which sets up its logs, before its first job that can log.
     """
     default = anyio.to_thread.current_default_thread_limiter()
     processes = ProcessPool(

@@ -1,8 +1,8 @@
-"""A pool of processes that compute, each answering one call at a time.
+"""A process pool; each process runs one call at a time.
 
-Not `concurrent.futures.ProcessPoolExecutor`, which gives up all its processes and calls when a call
-over its time is ended, and not `anyio.to_process`, whose processes write no log lines, get Ctrl-C
-and outlive a killed worker: see the decision record of the process pool.
+`concurrent.futures.ProcessPoolExecutor` breaks all its processes and calls when one process is
+killed for a timeout. `anyio.to_process` starts processes that write no log lines, receive Ctrl-C
+and outlive a killed worker.
 """
 
 import asyncio
@@ -30,21 +30,21 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 log = structlog.get_logger()
 
-# Runs in the child before anything of ours is imported. The worker's own path, which gunicorn may
-# have changed, finds the same modules.
+# Runs in the child before any other import. It gets the worker's sys.path, which gunicorn may have
+# changed.
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
     " from slipway_kit.pool_child import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
 )
-# A process that was told to leave is gone after so long.
-_LEAVE_SECONDS = 1.0
+# After this time a process that was asked to exit is killed.
+_EXIT_SECONDS = 1.0
 
 SIZE = Gauge("process_pool_size", "Computations that may run at once.")
 ACTIVE = Gauge("process_pool_active", "Computations that run now.")
 WAITING = Gauge("process_pool_waiting", "Computations that wait for a process.")
 QUEUE_SECONDS = Histogram(
     "process_pool_queue_seconds",
-    "How long a computation waited for a process that was busy.",
+    "Queueing delay of a computation, waiting for a free process.",
     buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 TASKS = Counter(
@@ -55,36 +55,36 @@ TASKS = Counter(
 
 
 class ComputationTimeout(DeadlineExceeded):
-    """A computation ran longer than PROCESS_POOL_TIMEOUT_SECONDS and was ended."""
+    """A computation ran longer than PROCESS_POOL_TIMEOUT_SECONDS and was killed."""
 
     detail = "The computation took too long."
 
 
 class ComputationLost(Unavailable):
-    """The process of a computation ended before it had an answer."""
+    """The process died before the computation had a result."""
 
     detail = "The computation was interrupted; try again."
 
 
 class ProcessPoolFull(Overloaded):
-    """Every process is busy, and those that wait are as many, or have waited as long, as may."""
+    """Every process is busy, and the queue is full or the queueing delay too long."""
 
-    detail = "Too many computations run already; try again soon."
+    detail = "Too many computations are running; try again soon."
 
 
 class JobError(Exception):
-    """A computation raised something that cannot be raised here; the text names it."""
+    """A computation raised an error that cannot be pickled; the text names it."""
 
 
 class ChildTraceback(Exception):
-    """The cause of an error that was raised in a child: its traceback there, as text."""
+    """The traceback in the child process, as text; the cause of the error raised here."""
 
     def __str__(self) -> str:
         return f"in a child process\n{self.args[0]}"
 
 
 class Child:
-    """A process that does one job at a time, and the socket to it."""
+    """A child process that runs one job at a time, and the socket to it."""
 
     def __init__(
         self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -93,50 +93,50 @@ class Child:
 
     @classmethod
     async def start(cls) -> Self:
-        """Start one, in the main thread: the kernel ends it with the thread that it comes from."""
+        """Start a process from the main thread; the kernel kills it when that thread ends."""
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         try:
             with theirs:
                 return cls(await _open(theirs.fileno()), reader, writer)
         except BaseException:
-            # A process whose socket has no other end leaves by itself.
+            # A process exits when the other end of its socket is closed.
             writer.close()
             raise
 
     @property
-    def lives(self) -> bool:
-        """Whether it can take a job."""
+    def alive(self) -> bool:
+        """Whether the process runs."""
         return self._process.returncode is None
 
     async def run(self, job: bytes) -> bytes:
-        """Return the answer to `job`; raise `OSError` or `EOFError` when it ended meanwhile."""
-        # A pickle says where it ends.
+        """Return the answer to `job`; raise `OSError` or `EOFError` when the process died."""
+        # No length is needed: a pickle marks its own end.
         self._writer.write(pickle.dumps(job))
         await self._writer.drain()
         [length] = HEAD.unpack(await self._reader.readexactly(HEAD.size))
         return await self._reader.readexactly(length)
 
-    async def leave(self) -> None:
-        """Tell it to end, and kill it when it takes too long."""
+    async def stop(self) -> None:
+        """Ask the process to exit, and kill it after `_EXIT_SECONDS`."""
         self._writer.close()
         try:
-            async with asyncio.timeout(_LEAVE_SECONDS):
+            async with asyncio.timeout(_EXIT_SECONDS):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
 
     async def kill(self) -> None:
-        """End it whatever it does, and return when nothing is left of it."""
+        """Kill the process and wait until it is gone."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
-        # Who waits for its answer is told that it has none.
+        # A caller that still waits for an answer gets an error.
         self._writer.close()
 
 
 class ProcessPool:
-    """Starts processes at their first use, hands out jobs and replaces what ended."""
+    """Starts processes at first use, gives them jobs and replaces those that died."""
 
     def __init__(  # noqa: PLR0913 (bounds of one thing)
         self,
@@ -158,10 +158,10 @@ class ProcessPool:
         self._closed = False
 
     async def run(self, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
-        """Return `call(*args)`, or raise what it raised, with the traceback there as its cause.
+        """Return `call(*args)`, or raise its error with the child's traceback as the cause.
 
-        Raises `NotPicklable`, `ProcessPoolFull`, `ComputationTimeout` or `ComputationLost`. A
-        caller that is cancelled ends the computation.
+        Raises `NotPicklable`, `ProcessPoolFull`, `ComputationTimeout` or `ComputationLost`.
+        Cancelling the caller kills the process.
         """
         job = self._pickled(call, args)
         await self._take_slot()
@@ -180,24 +180,24 @@ class ProcessPool:
         return result
 
     async def close(self, *, grace_seconds: float) -> None:
-        """Take no more jobs, wait for those that run, then end every process."""
+        """Refuse new jobs, wait for running ones up to `grace_seconds`, then end every process."""
         self._closed = True
         try:
             async with asyncio.timeout(grace_seconds):
                 for _ in range(self._size):
                     await self._slots.acquire()
         except TimeoutError:
-            log.warning("computations ended at shutdown", count=len(self._busy))
+            log.warning("computations killed at shutdown", count=len(self._busy))
         finally:
-            leaving = [child.leave() for child in self._idle]
-            await asyncio.gather(*leaving, *(child.kill() for child in self._busy))
+            stopping = [child.stop() for child in self._idle]
+            await asyncio.gather(*stopping, *(child.kill() for child in self._busy))
 
     def sample(self) -> None:
-        """Let go of idle processes that somebody else ended."""
-        dead = [child for child in self._idle if not child.lives]
+        """Drop idle processes that died."""
+        dead = [child for child in self._idle if not child.alive]
         if dead:
             self._idle = [child for child in self._idle if child not in dead]
-            log.warning("an idle process of the pool ended; the next computation starts another")
+            log.warning("idle process of the pool died; the next computation starts another")
 
     async def _take_slot(self) -> None:
         if self._closed:
@@ -220,7 +220,7 @@ class ProcessPool:
         QUEUE_SECONDS.observe(now() - started)
 
     async def _answer(self, job: bytes) -> bytes:
-        """Have a process do a job for the slot that was taken; one that did not do it is killed."""
+        """Run a job in the slot that was taken; kill the process when it does not answer."""
         try:
             self.sample()
             async with asyncio.timeout(self._timeout_seconds):
@@ -229,7 +229,7 @@ class ProcessPool:
                 try:
                     answer = await child.run(job)
                 except BaseException:
-                    # Until nothing is left of it: never are there more processes than slots.
+                    # Wait for the end, so that there are never more processes than slots.
                     await child.kill()
                     raise
                 finally:
@@ -265,7 +265,7 @@ def _unpickled(message: bytes, call: Callable[..., Any]) -> Any:
 
 
 async def _open(descriptor: int) -> Process:
-    # Its metrics would be written to files that nobody removes.
+    # The child must write no metrics: nothing would remove its files.
     environment = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
     path = json.dumps(sys.path)
     return await anyio.open_process(
@@ -275,6 +275,6 @@ async def _open(descriptor: int) -> Process:
         stderr=None,
         env=environment,
         pass_fds=[descriptor],
-        # Signals to the service's group, such as Ctrl-C, are for the worker: it ends its children.
+        # Ctrl-C goes to the whole process group; the worker ends its children itself.
         start_new_session=True,
     )

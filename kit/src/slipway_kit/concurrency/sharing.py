@@ -1,4 +1,4 @@
-"""Work that several callers wait for: it belongs to none of their requests."""
+"""Work that several callers share; it belongs to none of their requests."""
 
 import asyncio
 import contextvars
@@ -22,9 +22,8 @@ def start_shared(
 ) -> asyncio.Task[T]:
     """Start `work` without the context of its caller; its log lines carry `labels` instead.
 
-    The request id, trace and deadline of the first of many callers would mislead: the others wait
-    for the same work, and it goes on when the first one leaves. It begins a trace of its own, which
-    is linked to the spans of `callers`.
+    The work outlives its first caller, so it has neither that caller's request id nor its deadline.
+    It starts a trace of its own, which is linked to the spans of `callers`.
     """
     links = [trace.Link(caller) for caller in callers if caller.is_valid]
     span = trace.get_tracer(__name__).start_span(name, context=otel.Context(), links=links)
@@ -37,42 +36,42 @@ def start_shared(
 
 
 class Shared(Generic[T]):
-    """One result for all who wait for it. Each of them may leave, and gets an error of its own."""
+    """One result for several callers; each can be cancelled, and gets its own copy of an error."""
 
     def __init__(self) -> None:
-        self._callers: dict[asyncio.Future[T], trace.SpanContext] = {}
+        self._waiters: dict[asyncio.Future[T], trace.SpanContext] = {}
 
     @property
-    def wanted(self) -> bool:
-        """Whether somebody still waits for it."""
-        return any(not answer.done() for answer in self._callers)
+    def has_waiters(self) -> bool:
+        """Whether any caller still waits."""
+        return any(not answer.done() for answer in self._waiters)
 
     @property
     def callers(self) -> Iterable[trace.SpanContext]:
-        """The spans that were current where it was asked for, to be linked."""
-        return self._callers.values()
+        """The span contexts of the callers, for links."""
+        return self._waiters.values()
 
-    def ask(self) -> asyncio.Future[T]:
-        """Return what one caller waits for; one that is cancelled looks at `wanted`."""
+    def add_waiter(self) -> asyncio.Future[T]:
+        """Return a future for one caller; a caller that is cancelled checks `has_waiters`."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._callers[answer] = trace.get_current_span().get_span_context()
+        self._waiters[answer] = trace.get_current_span().get_span_context()
         return answer
 
     def resolve(self, value: T) -> None:
-        """Give the result to those who still wait."""
-        for answer in self._callers:
+        """Give the result to every caller that still waits."""
+        for answer in self._waiters:
             if not answer.done():
                 answer.set_result(value)
 
     def reject(self, error: BaseException) -> None:
-        """Raise an error like `error` where they still wait."""
-        for answer in self._callers:
+        """Raise a copy of `error` in every caller that still waits."""
+        for answer in self._waiters:
             if not answer.done():
-                answer.set_exception(own_error(error))
+                answer.set_exception(copy_error(error))
 
 
-async def within(seconds: float, work: Awaitable[T], late: Exception) -> T:
-    """Return what `work` gives, or raise `late`; a `TimeoutError` of its own is passed on."""
+async def within(seconds: float, work: Awaitable[T], timeout_error: Exception) -> T:
+    """Await `work` for `seconds` or raise `timeout_error`; its own `TimeoutError` is passed on."""
     deadline = asyncio.timeout(seconds)
     try:
         async with deadline:
@@ -80,22 +79,22 @@ async def within(seconds: float, work: Awaitable[T], late: Exception) -> T:
     except TimeoutError as error:
         if not deadline.expired():
             raise
-        raise late from error
+        raise timeout_error from error
 
 
 def mark_failed(span: trace.Span, error: BaseException) -> None:
-    """Say in a span that its work failed."""
+    """Set the error status of a span."""
     span.set_status(trace.StatusCode.ERROR, type(error).__name__)
 
 
-def own_error(error: BaseException) -> BaseException:
-    """Return an error like `error` for one of several that it is raised for.
+def copy_error(error: BaseException) -> BaseException:
+    """Return a copy of `error`, so that each caller that raises it extends its own traceback.
 
-    Each extends the traceback of its own one. An error that cannot be copied is shared.
+    An error that cannot be copied is shared.
     """
     try:
         own = copy.copy(error)
-    except Exception:  # noqa: BLE001 (whatever the class of a foreign error makes of a copy)
+    except Exception:  # noqa: BLE001 (any error class may refuse to be copied)
         return error
     if type(own) is not type(error):
         return error

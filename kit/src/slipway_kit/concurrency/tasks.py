@@ -1,7 +1,6 @@
-"""Work that outlives the request that asked for it, without losing its errors.
+"""Background tasks that outlive their request; their errors are logged.
 
-All of it lives in memory: a killed pod loses what it had not finished. Work that must survive
-belongs in a table or a broker.
+They live in memory: a killed pod loses them. Work that must survive belongs in a table or a broker.
 """
 
 import asyncio
@@ -17,14 +16,14 @@ from slipway_kit.request_context import outliving
 P = ParamSpec("P")
 log = structlog.get_logger()
 
-RUNNING = Gauge("tasks_running", "Tasks that no request waits for.")
+RUNNING = Gauge("tasks_running", "Background tasks that are running.")
 FINISHED = Counter(
-    "tasks_finished_total", "Such tasks by their end: done, failed or cancelled.", ["outcome"]
+    "tasks_finished_total", "Background tasks by outcome: done, failed or cancelled.", ["outcome"]
 )
 
 
 class Tasks:
-    """Owns every task that no request waits for: none is collected halfway or fails unseen."""
+    """Holds a reference to every background task, logs its error, and drains it at shutdown."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
@@ -36,13 +35,13 @@ class Tasks:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> asyncio.Task[Any]:
-        """Start `function(*args)` now and answer for it from then on; it is logged by its name.
+        """Start `function(*args)` as a task; logs call it by the name of the function.
 
-        Raise `RuntimeError` once the service has stopped waiting for its tasks.
+        Raises `RuntimeError` when the drain at shutdown is over.
         """
         name = function.__qualname__
         if self._closed:
-            raise RuntimeError(f"task {name} came after the service closed its tasks")
+            raise RuntimeError(f"task {name} was started after the service had closed its tasks")
         task = asyncio.create_task(function(*args, **kwargs), name=name, context=outliving())
         self._running.add(task)
         task.add_done_callback(self._finished)
@@ -50,11 +49,11 @@ class Tasks:
         return task
 
     def __len__(self) -> int:
-        """Count the tasks that still run."""
+        """Count the running tasks."""
         return len(self._running)
 
     async def drain(self, *, grace_seconds: float) -> None:
-        """Wait for the tasks, also for those that they spawn, then cancel what is left."""
+        """Wait for the tasks and those that they spawn, then cancel the rest."""
         late = await drain(self._running, grace_seconds=grace_seconds, give_up=self._close)
         if late:
             log.warning("tasks cancelled at shutdown", tasks=late, grace_seconds=grace_seconds)
@@ -76,7 +75,7 @@ class Tasks:
 
 @asynccontextmanager
 async def open_tasks(*, grace_seconds: float) -> AsyncIterator[Tasks]:
-    """Supervise tasks until shutdown, then give them `grace_seconds` to finish."""
+    """Yield a `Tasks`; at the end its tasks get `grace_seconds` to finish."""
     tasks = Tasks()
     try:
         yield tasks
@@ -87,10 +86,10 @@ async def open_tasks(*, grace_seconds: float) -> AsyncIterator[Tasks]:
 async def drain(
     running: set[asyncio.Task[Any]], *, grace_seconds: float, give_up: Callable[[], None]
 ) -> list[str]:
-    """Wait until `running` is empty, then call `give_up`, cancel what is left and name it.
+    """Wait until `running` is empty, then call `give_up`, cancel the rest and return its names.
 
-    Each task leaves the set when it ends. A cancelled wait, such as that of a shutdown phase over
-    its deadline, ends in the same way.
+    Each task must remove itself from the set when it ends. When the wait itself is cancelled, the
+    rest is cancelled too.
     """
     late: list[str] = []
     try:

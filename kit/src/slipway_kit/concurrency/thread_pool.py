@@ -1,4 +1,4 @@
-"""Threads for calls that block, limited by purpose, with the saturation of each limit."""
+"""Threads for blocking calls: a concurrency limit for each purpose, and its metrics."""
 
 import asyncio
 from collections import OrderedDict
@@ -22,27 +22,29 @@ Ts = TypeVarTuple("Ts")
 log = structlog.get_logger()
 
 DEFAULT = "default"
-ACTIVE = Gauge("thread_pool_active_threads", "Threads that run a blocking call now.", ["purpose"])
+ACTIVE = Gauge(
+    "thread_pool_active_threads", "Threads that are running a blocking call.", ["purpose"]
+)
 TOTAL = Gauge("thread_pool_total_threads", "Threads that may run at once.", ["purpose"])
-WAITING = Gauge("thread_pool_waiting_tasks", "Calls that wait for a thread.", ["purpose"])
+WAITING = Gauge("thread_pool_waiting_tasks", "Calls that are waiting for a thread.", ["purpose"])
 QUEUE_SECONDS = Histogram(
     "thread_pool_queue_seconds",
-    "How long a blocking call or a plain def route waited for its thread.",
+    "Queueing delay of a blocking call or a plain def route, waiting for a thread.",
     ["purpose"],
     buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
-# Each call waits for its own limiter; anyio's own limit would count it twice.
+# Each call waits for the limiter of its purpose; anyio's own limit would count it twice.
 _UNLIMITED = float("inf")
 
 
 class ThreadPoolFull(Overloaded):
     """No thread became free in time."""
 
-    detail = "Too many calls wait for a thread already; try again soon."
+    detail = "Too many calls are waiting for a thread; try again soon."
 
 
 class ThreadPools:
-    """The limits of one worker; all share anyio's threads, which start when they are needed."""
+    """The thread limits of one worker; all share anyio's threads, which start on demand."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class ThreadPools:
         self._unlimited = CapacityLimiter(_UNLIMITED)
 
     def declare(self, purpose: str, *, threads: int) -> None:
-        """Keep `threads` for calls of one purpose, so that slow ones do not hold up all others."""
+        """Give one purpose its own limit, so that slow calls of it do not delay all others."""
         if purpose in self._limiters:
             raise ValueError(f"threads for {purpose} are declared twice")
         limiter = CapacityLimiter(threads)
@@ -67,11 +69,11 @@ class ThreadPools:
     async def blocking(
         self, call: Callable[[Unpack[Ts]], T], *args: *Ts, purpose: str = DEFAULT
     ) -> T:
-        """Return `call(*args)` from a thread: for a library that waits without `await`.
+        """Return `call(*args)` from a thread: for a library that blocks.
 
-        It sees the caller's context variables. The default purpose shares the threads of plain
-        `def` routes. Raises `ThreadPoolFull` (503) when no thread is free in time. A call that runs
-        cannot be cancelled: when its caller is, it holds its thread until it returns.
+        The call sees the caller's context variables. The default purpose shares the threads of
+        plain `def` routes. Raises `ThreadPoolFull` (503) when no thread is free in time. A running
+        call cannot be cancelled: it keeps its thread until it returns.
         """
         limiter, ticket = self._limiters[purpose], object()
         await self._acquire(limiter, ticket)
@@ -86,14 +88,14 @@ class ThreadPools:
             raise
 
     async def drain(self, *, grace_seconds: float) -> None:
-        """Wait for the calls that run; what is left holds its thread for as long as it wants."""
+        """Wait for running calls up to `grace_seconds`; they cannot be cancelled."""
         if self._calls:
             _, late = await asyncio.wait(self._calls, timeout=grace_seconds)
             if late:
                 log.warning("blocking calls left behind at shutdown", count=len(late))
 
     def sample(self) -> None:
-        """Set the gauges to what they are now."""
+        """Set the gauges."""
         for purpose, limiter in self._limiters.items():
             found = limiter.statistics()
             ACTIVE.labels(purpose).set(found.borrowed_tokens)
@@ -113,10 +115,10 @@ class ThreadPools:
 
 @contextmanager
 def measured(limiter: CapacityLimiter, *, clock: Callable[[], float] = now) -> Iterator[None]:
-    """Measure how long each task waits for a token of `limiter`, whoever made it.
+    """Measure the queueing delay of `limiter`, and refuse a task whose delay would be too long.
 
-    One that would wait for too long gets `ThreadPoolFull` at once. The limiter of plain `def`
-    routes is anyio's own and its instances take no attribute, so for this time it is of a subclass.
+    A refused task gets `ThreadPoolFull` at once. The limiter of plain `def` routes is anyio's own
+    and its instances take no attributes, so its class is replaced within the block.
     """
     plain = type(limiter)
     limiter.__class__ = _measuring(plain, DEFAULT, clock=clock)
@@ -129,11 +131,11 @@ def measured(limiter: CapacityLimiter, *, clock: Callable[[], float] = now) -> I
 def _measuring(
     plain: type[CapacityLimiter], purpose: str, *, clock: Callable[[], float]
 ) -> type[CapacityLimiter]:
-    """Return the class of one limiter, which measures and refuses."""
+    """Return a class for one limiter that measures and refuses."""
     observe = observer(QUEUE_SECONDS.labels(purpose))
     limiter: CapacityLimiter | None = None
     waiting = 0
-    # Requests that had a thread already: FastAPI takes another for their answer.
+    # Requests that have had a thread: FastAPI takes another one for their response.
     known: WeakSet[Any] = WeakSet()
 
     def places() -> Places:
@@ -144,7 +146,7 @@ def _measuring(
         "threads" if purpose == DEFAULT else f"threads:{purpose}", places, clock=clock
     )
 
-    # What `acquire` and `async with` come to.
+    # `acquire` and `async with` call this.
     async def acquire_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
         nonlocal limiter, waiting
         limiter = self
@@ -154,7 +156,7 @@ def _measuring(
         started, queues = clock(), not places().free
         waiting += queues
         if again and queues:
-            asyncio.get_running_loop().call_soon(_put_first, self, borrower)
+            asyncio.get_running_loop().call_soon(_move_to_front, self, borrower)
         try:
             await plain.acquire_on_behalf_of(self, borrower)
         finally:
@@ -179,10 +181,10 @@ def _measuring(
     )
 
 
-def _put_first(limiter: CapacityLimiter, borrower: object) -> None:
-    """Have who waits get the next thread: the work that was done for it would be lost.
+def _move_to_front(limiter: CapacityLimiter, borrower: object) -> None:
+    """Move a request to the front of the queue, because it has already used a thread.
 
-    anyio has no public way; where its queue is another, it waits like all others.
+    anyio has no public way to do this; under an unknown queue type the request waits its turn.
     """
     queue = getattr(limiter, "_wait_queue", None)
     if isinstance(queue, OrderedDict) and borrower in queue:
@@ -190,6 +192,6 @@ def _put_first(limiter: CapacityLimiter, borrower: object) -> None:
 
 
 def _log_late_error(call: asyncio.Task[Any]) -> None:
-    """Tell of an error that nobody waits for any more."""
+    """Log the error of a call whose caller was cancelled."""
     if not call.cancelled() and (error := call.exception()):
-        log.error("blocking call failed after its caller left", exc_info=error)
+        log.error("blocking call failed after its caller was cancelled", exc_info=error)

@@ -1,7 +1,7 @@
-"""A bounded queue whose items are worked off later, a few at a time, by the same worker process.
+"""A bounded in-memory queue whose items the same worker process handles later.
 
-It lives in memory, and an item is handled at most once: one that fails is not tried again, and a
-killed pod loses what it had not finished. Work that must survive belongs in a table or a broker.
+An item is handled at most once: a failed item is not retried, and a killed pod loses its queue.
+Work that must survive belongs in a table or a broker.
 """
 
 import asyncio
@@ -22,34 +22,34 @@ from slipway_kit.request_context import outliving
 T = TypeVar("T")
 log = structlog.get_logger()
 
-DEPTH = Gauge("queue_depth", "Items that wait in a queue, without those being handled.", ["queue"])
-CAPACITY = Gauge("queue_capacity", "Items that a queue takes before it refuses more.", ["queue"])
+DEPTH = Gauge("queue_depth", "Items waiting in a queue, without those being handled.", ["queue"])
+CAPACITY = Gauge("queue_capacity", "Items that a queue holds before it refuses more.", ["queue"])
 WAIT = Histogram(
     "queue_wait_seconds",
-    "Time from putting an item into a queue to the start of its handling.",
+    "Queueing delay: time from `put` to the start of handling an item.",
     ["queue"],
     buckets=(0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
 ITEMS = Counter(
     "queue_items_total",
-    "Items by what became of them: done, failed, refused or abandoned.",
+    "Items by outcome: done, failed, refused or abandoned (at shutdown).",
     ["queue", "outcome"],
 )
 
 
 class QueueFull(Overloaded):
-    """The queue holds as many items as it may."""
+    """The queue is full."""
 
 
 class QueueClosed(Unavailable):
-    """The queue takes nothing before the service has started or while it leaves."""
+    """The queue accepts no items before the service has started or while it stops."""
 
 
 class WorkQueue(Generic[T]):
     """At most `size` items wait; `workers` of them are handled at a time, in the order of arrival.
 
-    `name` is a label of metrics and log lines: give it in code, never from a request. An item is
-    handled in the context of whoever put it, so that its log lines have the request's id.
+    `name` is a label of metrics and log lines: set it in code, never from a request. An item is
+    handled in the context of the caller of `put`, so its log lines have the request id.
     """
 
     def __init__(
@@ -72,27 +72,25 @@ class WorkQueue(Generic[T]):
         self._abandoned = 0
 
     def put(self, item: T) -> None:
-        """Leave `item` to the queue, or raise `QueueFull` or `QueueClosed`, both 503."""
+        """Add `item`, or raise `QueueFull` or `QueueClosed`, both 503."""
         if not self._open:
             self._count("refused")
-            raise QueueClosed(f"The queue {self.name} takes no work now; try again soon.")
+            raise QueueClosed(f"The queue {self.name} accepts no work now; try again soon.")
         if len(self._waiting) >= self._size:
             self._count("refused")
-            raise QueueFull(
-                f"The queue {self.name} is full, {self._size} items wait; try again soon."
-            )
+            raise QueueFull(f"The queue {self.name} is full ({self._size} items); try again soon.")
         self._waiting.append(_Entry(item, self._clock(), outliving()))
         self._start()
 
     def __len__(self) -> int:
-        """Count the items that wait."""
+        """Count the waiting items."""
         return len(self._waiting)
 
     @asynccontextmanager
     async def running(self, *, grace_seconds: float) -> AsyncIterator[None]:
-        """Work while the block runs, then take nothing new and finish the rest in `grace_seconds`.
+        """Handle items while the block runs, then drain the queue within `grace_seconds`.
 
-        What is left then, or when the wait is cancelled, is abandoned: cancelled, counted and
+        Items left after that, or when the drain is cancelled, are abandoned: cancelled, counted and
         reported by one log line.
         """
         self._open, self._gave_up, self._abandoned = True, False, 0
@@ -109,11 +107,11 @@ class WorkQueue(Generic[T]):
                     log.error("queued work abandoned", queue=self.name, items=self._abandoned)
 
     def _start(self) -> None:
-        """Begin with as many items as may be handled at once."""
+        """Start handling items up to the concurrency limit."""
         while self._waiting and len(self._running) < self._workers:
             item, since, context = self._waiting.popleft()
             self._wait.observe(self._clock() - since)
-            # In a task of its own: whatever it does, the next one has its turn.
+            # A task for each item: its failure cannot stop the queue.
             task = asyncio.create_task(self._outcome(item), context=context)
             self._running.add(task)
             task.add_done_callback(self._ended)

@@ -178,7 +178,7 @@ async def test_a_load_that_gives_no_mapping_fails_for_its_batch_alone() -> None:
 
     batcher = Batcher("list", load, max_size=1)
     async with batcher.running():
-        with pytest.raises(TypeError, match="the load of list gave list, no mapping"):
+        with pytest.raises(TypeError, match="the load of list returned list, not a mapping"):
             await batcher.get(1)
         assert await batcher.get(3) == 9
 
@@ -338,7 +338,7 @@ async def test_more_keys_than_may_wait_are_refused() -> None:
     async with batcher.running():
         asked = ask(batcher, 1, 2, 2)
         await turns()
-        with pytest.raises(Overloaded, match="Too many look-ups of crowded wait"):
+        with pytest.raises(Overloaded, match="Too many look-ups of crowded are waiting"):
             await batcher.get(3)
         schedule.end_window()
         assert await asyncio.gather(*asked) == [1, 4, 4]
@@ -358,7 +358,7 @@ async def test_at_exit_what_waits_is_loaded_at_once_and_nothing_new_is_taken() -
 
     living = asyncio.create_task(live())
     await until(lambda: load.asked == [(1, 2)])
-    with pytest.raises(Unavailable, match="closed now"):
+    with pytest.raises(Unavailable, match="not available now"):
         await batcher.get(3)
     load.go_on.set()
     assert await living == [1, 4]
@@ -375,9 +375,9 @@ async def test_what_outlasts_the_grace_at_exit_is_an_error_and_leaves_no_task() 
             asked = ask(batcher, 1, 2)
             await until(lambda: load.asked == [(1,)])
     answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert [str(answer) for answer in answers] == ["The load of endless was cut off."] * 2
+    assert [str(answer) for answer in answers] == ["The load of endless was cancelled."] * 2
     assert all(isinstance(answer, Unavailable) for answer in answers)
-    assert [event["event"] for event in events] == ["batches cut off at shutdown"]
+    assert [event["event"] for event in events] == ["batches cancelled at shutdown"]
     assert other_tasks() == before
 
 

@@ -200,13 +200,13 @@ async def test_a_computation_that_fails_after_everybody_left_is_logged(unseen: l
     asked.cancel()
     with capture_logs() as events:
         await turns()
-    assert [event["event"] for event in events] == ["cache computation failed unheard"]
+    assert [event["event"] for event in events] == ["cache computation failed without a waiter"]
 
 
 async def test_a_computation_that_is_cancelled_is_an_error_and_no_cancellation() -> None:
     cache, compute = numbers("cut"), Counting()
     compute.error = asyncio.CancelledError()
-    with pytest.raises(Unavailable, match="was cut off"):
+    with pytest.raises(Unavailable, match="was cancelled"):
         await cache.get("key", compute)
 
 
@@ -285,7 +285,7 @@ async def test_a_poisoned_entry_is_a_miss_that_is_logged_and_removed(poison: obj
             with pytest.raises(NotFound):
                 await cache.get("key", compute)
     assert [(event["event"], event["cache"]) for event in events] == [
-        ("cache entry makes no sense", "poisoned")
+        ("cache entry is invalid", "poisoned")
     ]
     assert await store.get_keys_count() == 0
     compute.error = None
@@ -336,7 +336,7 @@ async def test_without_its_store_the_cache_computes_and_says_so_once() -> None:
         assert await cache.get("key", compute) == 3
         assert await cache.get("key", compute) == 3
     assert [event["event"] for event in events] == [
-        "cache store fails; answers are computed",
+        "cache store failed; every value is computed",
         "cache store works again",
     ]
 
@@ -352,5 +352,5 @@ async def test_the_cache_starts_no_task_of_its_own() -> None:
 @pytest.mark.parametrize("option", ["ttl_seconds", "max_entries"])
 async def test_a_cache_without_a_bound_is_refused(option: str) -> None:
     options: dict[str, Any] = {option: 0}
-    with pytest.raises(ValueError, match="needs a time to live and room"):
+    with pytest.raises(ValueError, match="needs ttl_seconds above 0"):
         numbers("unbounded", **options)

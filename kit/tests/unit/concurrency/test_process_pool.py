@@ -32,25 +32,25 @@ class FakeChild(Child):
     """Answers as a real child does, when the test lets it."""
 
     def __init__(self, *, mute: bool = False) -> None:
-        self.mute, self.alive, self.killed = mute, True, False
+        self.mute, self.running, self.killed = mute, True, False
         self.begun, self.go_on, self.gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.begun.set()
         self.go_on.set()
         self.jobs: list[Job] = []
 
     @property
-    def lives(self) -> bool:
-        return self.alive
+    def alive(self) -> bool:
+        return self.running
 
     async def run(self, job: bytes) -> bytes:
         await self.begun.wait()
         self.jobs.append(pickle.loads(job))
         await self.go_on.wait()
-        if not self.alive:
+        if not self.running:
             raise EOFError
         return child.answer(job)
 
-    async def leave(self) -> None:
+    async def stop(self) -> None:
         self.end()
 
     async def kill(self) -> None:
@@ -60,7 +60,7 @@ class FakeChild(Child):
         await self.gone.wait()
 
     def end(self) -> None:
-        self.alive = False
+        self.running = False
         self.go_on.set()
         self.gone.set()
 
@@ -246,7 +246,7 @@ async def test_an_idle_process_that_ended_is_replaced_without_a_failure() -> Non
     with capture_logs() as events:
         assert await own.run(abs, -1) == 1
     assert len(family.children) == 2
-    assert "idle process of the pool ended" in events[0]["event"]
+    assert "idle process of the pool died" in events[0]["event"]
 
 
 async def test_a_process_that_cannot_be_started_is_a_503_and_takes_no_slot() -> None:
@@ -295,7 +295,7 @@ async def test_what_outlasts_the_grace_is_killed_and_reported() -> None:
         await own.close(grace_seconds=0.01)
     assert isinstance(await caller, ComputationLost)
     assert family.children[0].killed
-    assert [(e["event"], e["count"]) for e in events] == [("computations ended at shutdown", 1)]
+    assert [(e["event"], e["count"]) for e in events] == [("computations killed at shutdown", 1)]
 
 
 async def test_a_shutdown_over_its_deadline_still_kills_what_runs() -> None:

@@ -76,7 +76,7 @@ async def test_a_shutdown_over_its_deadline_leaves_no_task_behind() -> None:
 async def test_a_task_that_comes_after_shutdown_is_refused() -> None:
     async with open_tasks(grace_seconds=1) as tasks:
         pass
-    with pytest.raises(RuntimeError, match="came after"):
+    with pytest.raises(RuntimeError, match="was started after"):
         tasks.spawn(fail, "late")
 
 

@@ -61,7 +61,7 @@ async def test_a_full_queue_refuses_with_a_sentence_and_takes_more_after_an_item
         queue.put(3)
         with pytest.raises(Overloaded) as refused:
             queue.put(4)
-        assert str(refused.value) == "The queue full is full, 2 items wait; try again soon."
+        assert str(refused.value) == "The queue full is full (2 items); try again soon."
         assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
         assert items("full", "refused") == 1
         held.go_on.set()
@@ -148,7 +148,7 @@ async def test_at_exit_the_queue_takes_nothing_new_and_finishes_the_rest() -> No
 
     leaving = asyncio.create_task(leave())
     await until(lambda: held.begun == [1])
-    with pytest.raises(Unavailable, match="takes no work now"):
+    with pytest.raises(Unavailable, match="accepts no work now"):
         queue.put(3)
     held.go_on.set()
     await leaving
@@ -158,7 +158,7 @@ async def test_at_exit_the_queue_takes_nothing_new_and_finishes_the_rest() -> No
 
 async def test_a_queue_that_does_not_run_takes_nothing() -> None:
     queue = WorkQueue("still", Held(), size=10)
-    with pytest.raises(Unavailable, match="takes no work now"):
+    with pytest.raises(Unavailable, match="accepts no work now"):
         queue.put(1)
     assert items("still", "refused") == 1
 
