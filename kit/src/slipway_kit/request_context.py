@@ -1,75 +1,72 @@
-"""The request that is being served, for what knows nothing of requests.
-
-What it waits for gets what is left of its time, and says so to the services that it asks.
-"""
+"""The deadline and the queue limit of the request being served, for code without access to it."""
 
 from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
 
 from slipway_kit.clock import now
 
-# Seconds as a decimal number, in a request that comes in and in calls that go out.
-HEADER = "Request-Timeout"
+# Seconds as a decimal number, in inbound requests and outbound calls.
+TIMEOUT_HEADER = "Request-Timeout"
 
 
 class Limit(Protocol):
-    """What bounds how many use something at once, and may refuse one more."""
+    """A limit on the queueing delay of a resource."""
 
     @property
-    def pressed(self) -> bool:
-        """Whether it has refused somebody of late."""
+    def shedding(self) -> bool:
+        """Whether it refused a caller recently."""
 
     def would_wait_too_long(self) -> bool:
-        """Tell whether one more would wait for too long."""
+        """Tell whether one more caller would exceed the longest queueing delay."""
 
-    def count(self) -> None:
-        """Count one that was refused."""
+    def count_refusal(self) -> None:
+        """Count a refused caller."""
 
 
 class ServedRequest(Protocol):
     """A request that is being served."""
 
-    # Until when, by `clock.now`; `None` once it makes no difference any more.
-    due: float | None
-    # The last queue limit that it came to.
+    # By `clock.now`; `None` once the answer has begun.
+    deadline: float | None
+    # The last one that the request needed.
     queue_limit: Limit | None
 
 
-_current: ContextVar[ServedRequest | None] = ContextVar("served", default=None)
-# Of the task that serves a request, and of those that it makes.
+_current: ContextVar[ServedRequest | None] = ContextVar("request", default=None)
+# Tasks that are created while a request is served inherit it.
 begin = _current.set
 
 
-def due_within(seconds: float) -> float:
-    """Return when something must be over that may take `seconds`, by `clock.now`.
+def deadline_within(seconds: float) -> float:
+    """Return the deadline of work that may take `seconds`, by `clock.now`.
 
-    It is the deadline of the request if that comes first; work without a request has none.
+    It is the request's own deadline if that comes first.
     """
-    own, served = now() + seconds, _current.get()
-    if served is None or served.due is None:
+    own, request = now() + seconds, _current.get()
+    if request is None or request.deadline is None:
         return own
-    return min(own, served.due)
+    return min(own, request.deadline)
 
 
-def came_to(queue_limit: Limit) -> None:
-    """Note that the request came to a queue limit; work without a request does."""
-    served = _current.get()
-    if served is not None:
-        served.queue_limit = queue_limit
+def note_queue_limit(queue_limit: Limit) -> None:
+    """Note that the current request, if any, needs `queue_limit`."""
+    request = _current.get()
+    if request is not None:
+        request.queue_limit = queue_limit
 
 
-def outliving() -> Context:
-    """Return the current context without its deadline, for work that goes on after the answer."""
+def without_deadline() -> Context:
+    """Return a copy of the current context for work that outlives the request."""
     context = copy_context()
     context.run(_current.set, None)
     return context
 
 
-def seconds_asked(header: str) -> float | None:
-    """Return what a client allows, or `None` when that is no positive number."""
+def parse_timeout(header: str) -> float | None:
+    """Return the seconds that a client allows, or `None` when that is no positive number."""
     try:
         seconds = float(header)
     except ValueError:
         return None
-    # Comparisons with what is not a number are false.
+    # NaN is not greater than 0.
     return seconds if seconds > 0 else None

@@ -111,14 +111,14 @@ async def test_connections_that_cannot_be_made_count_as_taken_for_that_time() ->
                 await use(database)
         assert sampled(database) == (1, 0, 0, 0)
         queue_limit = database.engine.pool._queue_limit  # type: ignore[attr-defined]
-        assert (queue_limit._busy, queue_limit._returns > 2) == (0, True)
+        assert (queue_limit._in_use, queue_limit._releases > 2) == (0, True)
 
 
 async def test_the_gate_hears_of_connections_that_are_given_back(pool: Database) -> None:
     queue_limit = pool.engine.pool._queue_limit  # type: ignore[attr-defined]
     for _ in range(3):
         await use(pool)
-    assert (queue_limit._busy, queue_limit._returns > 2) == (0, True)
+    assert (queue_limit._in_use, queue_limit._releases > 2) == (0, True)
 
 
 @pytest.mark.parametrize("seconds", [TRUST_SECONDS, TRUST_SECONDS - 0.1])

@@ -17,7 +17,7 @@ NOW = 100.0
 class Request:
     """A request that must be answered in time."""
 
-    due: float | None
+    deadline: float | None
     queue_limit: Limit | None = None
 
 
@@ -27,7 +27,7 @@ def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def left(seconds: float) -> float:
-    return request_context.due_within(seconds) - NOW
+    return request_context.deadline_within(seconds) - NOW
 
 
 async def test_what_it_waits_for_gets_what_is_left() -> None:
@@ -44,7 +44,7 @@ async def test_tasks_of_the_request_share_it_and_those_that_outlive_it_do_not() 
         return left(9)
 
     own = await asyncio.create_task(ask())
-    other = await asyncio.create_task(ask(), context=request_context.outliving())
+    other = await asyncio.create_task(ask(), context=request_context.without_deadline())
     assert own == 2
     assert other == 9
 
@@ -52,7 +52,7 @@ async def test_tasks_of_the_request_share_it_and_those_that_outlive_it_do_not() 
 async def test_it_ends_with_the_answer() -> None:
     request = Request(NOW + 2)
     request_context.begin(request)
-    request.due = None
+    request.deadline = None
     assert left(9) == 9
 
 
@@ -67,4 +67,4 @@ async def test_it_ends_with_the_answer() -> None:
     ],
 )
 async def test_a_client_asks_in_seconds(header: str, seconds: float | None) -> None:
-    assert request_context.seconds_asked(header) == seconds
+    assert request_context.parse_timeout(header) == seconds

@@ -20,8 +20,8 @@ from slipway_kit.client.settings import HttpClientSettings
 from slipway_kit.clock import now
 from slipway_kit.errors import cause
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
-from slipway_kit.overload.queue_limit import Places, QueueLimit
-from slipway_kit.request_context import HEADER, due_within
+from slipway_kit.overload.queue_limit import PoolState, QueueLimit
+from slipway_kit.request_context import TIMEOUT_HEADER, deadline_within
 from slipway_kit.tracing.provider import trace_client
 
 log = structlog.get_logger()
@@ -99,11 +99,11 @@ class HttpClient:
         MAX_CONNECTIONS.set(self._settings.max_connections)
         WAITING.set(self._limiter.statistics().tasks_waiting)
 
-    def _places(self) -> Places:
+    def _places(self) -> PoolState:
         limiter = self._limiter
         free = limiter.available_tokens > 0
         waiting = 0 if free else limiter.statistics().tasks_waiting
-        return Places(free, self._settings.max_connections, waiting)
+        return PoolState(free, self._settings.max_connections, waiting)
 
     def _pools(self) -> Iterator[Any]:
         """Yield the pools below httpx, which shows them to nobody: one, and one a proxy."""
@@ -126,12 +126,12 @@ class HttpClient:
                 f"All {self._settings.max_connections} connections to other services are in use;"
                 " try again soon."
             ) from error
-        self._queue_limit.took(limiter.borrowed_tokens)
+        self._queue_limit.acquired(limiter.borrowed_tokens)
         try:
             yield
         finally:
             limiter.release_on_behalf_of(borrower)
-            self._queue_limit.gave(limiter.borrowed_tokens)
+            self._queue_limit.released(limiter.borrowed_tokens)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[Callable[[], float]]:
@@ -139,7 +139,7 @@ class HttpClient:
 
         Give a function that says how much of it is left.
         """
-        until = due_within(self._settings.total_timeout_seconds)
+        until = deadline_within(self._settings.total_timeout_seconds)
         deadline = asyncio.timeout_at(until)
         try:
             async with deadline:
@@ -186,7 +186,7 @@ class HttpClient:
                     await this_try.enter_async_context(self._connection())
                     request = self._client.build_request(call.method, call.url, **call.options)
                     # What is left of our time is what an answer is worth waiting for.
-                    request.headers.setdefault(HEADER, f"{max(left(), 0.001):.3f}")
+                    request.headers.setdefault(TIMEOUT_HEADER, f"{max(left(), 0.001):.3f}")
                     response = await self._client.send(request, stream=True)
                     this_try.push_async_callback(response.aclose)
                     if attempt.num <= self._settings.retries and call.passing(response, left()):

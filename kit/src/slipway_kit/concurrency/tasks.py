@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 import structlog
 
 from slipway_kit.metrics.instruments import Counter, Gauge
-from slipway_kit.request_context import outliving
+from slipway_kit.request_context import without_deadline
 
 P = ParamSpec("P")
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ class Tasks:
         name = function.__qualname__
         if self._closed:
             raise RuntimeError(f"task {name} was started after the service had closed its tasks")
-        task = asyncio.create_task(function(*args, **kwargs), name=name, context=outliving())
+        task = asyncio.create_task(function(*args, **kwargs), name=name, context=without_deadline())
         self._running.add(task)
         task.add_done_callback(self._finished)
         RUNNING.inc()

@@ -15,7 +15,7 @@ from slipway_kit.clock import now
 from slipway_kit.errors import Overloaded
 from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Gauge, Histogram
-from slipway_kit.overload.queue_limit import Places, QueueLimit
+from slipway_kit.overload.queue_limit import PoolState, QueueLimit
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -138,9 +138,9 @@ def _measuring(
     # Requests that have had a thread: FastAPI takes another one for their response.
     known: WeakSet[Any] = WeakSet()
 
-    def places() -> Places:
+    def places() -> PoolState:
         free = limiter is None or limiter.available_tokens > 0
-        return Places(free, 1 if limiter is None else int(limiter.total_tokens), waiting)
+        return PoolState(free, 1 if limiter is None else int(limiter.total_tokens), waiting)
 
     queue_limit = QueueLimit(
         "threads" if purpose == DEFAULT else f"threads:{purpose}", places, clock=clock
@@ -162,13 +162,13 @@ def _measuring(
         finally:
             waiting -= queues
             observe(clock() - started)
-        queue_limit.took(self.borrowed_tokens)
+        queue_limit.acquired(self.borrowed_tokens)
         if isinstance(borrower, asyncio.Task):
             known.add(borrower)
 
     def release_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
         plain.release_on_behalf_of(self, borrower)
-        queue_limit.gave(self.borrowed_tokens)
+        queue_limit.released(self.borrowed_tokens)
 
     return type(
         "MeasuredLimiter",

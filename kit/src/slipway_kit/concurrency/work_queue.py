@@ -17,7 +17,7 @@ from slipway_kit.clock import now
 from slipway_kit.concurrency.tasks import drain
 from slipway_kit.errors import Overloaded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
-from slipway_kit.request_context import outliving
+from slipway_kit.request_context import without_deadline
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -79,7 +79,7 @@ class WorkQueue(Generic[T]):
         if len(self._waiting) >= self._size:
             self._count("refused")
             raise QueueFull(f"The queue {self.name} is full ({self._size} items); try again soon.")
-        self._waiting.append(_Entry(item, self._clock(), outliving()))
+        self._waiting.append(_Entry(item, self._clock(), without_deadline()))
         self._start()
 
     def __len__(self) -> int:

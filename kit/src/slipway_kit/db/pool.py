@@ -9,7 +9,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from slipway_kit.clock import now
 from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
-from slipway_kit.overload.queue_limit import Places, QueueLimit
+from slipway_kit.overload.queue_limit import PoolState, QueueLimit
 
 SIZE = Gauge("db_pool_size", "Connections that the database pool keeps.")
 CHECKED_OUT = Gauge(
@@ -62,8 +62,8 @@ class MeasuredPool(AsyncAdaptedQueuePool):
     def _has_free(self) -> bool:
         return self._overflow < self._max_overflow or self.checkedin() > 0
 
-    def _places(self) -> Places:
-        return Places(self._has_free(), self.size() + self._max_overflow, self.waiting)
+    def _places(self) -> PoolState:
+        return PoolState(self._has_free(), self.size() + self._max_overflow, self.waiting)
 
     def _do_get(self) -> ConnectionPoolEntry:
         if self._has_free():
@@ -80,7 +80,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
         finally:
             self.waiting -= 1
             self._observe(self.clock() - started)
-        self._queue_limit.took(self.checkedout())
+        self._queue_limit.acquired(self.checkedout())
         return self._trusted(found)
 
     def _trusted(self, record: ConnectionPoolEntry) -> ConnectionPoolEntry:
@@ -94,14 +94,14 @@ class MeasuredPool(AsyncAdaptedQueuePool):
 
     def _at_once(self) -> ConnectionPoolEntry:
         # It may have to connect first, and that takes its place as long as a failure lasts.
-        self._queue_limit.took(self.checkedout() + 1)
+        self._queue_limit.acquired(self.checkedout() + 1)
         try:
             return super()._do_get()
         except BaseException:
-            self._queue_limit.gave(self.checkedout())
+            self._queue_limit.released(self.checkedout())
             raise
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         record.info[_RETURNED] = self.clock()
         super()._do_return_conn(record)
-        self._queue_limit.gave(self.checkedout())
+        self._queue_limit.released(self.checkedout())

@@ -32,14 +32,14 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or scope["path"] in self._always:
             await self._app(scope, receive, send)
             return
-        if queue_limit := self._shedding.limit_that_refuses(scope):
-            queue_limit.count()
+        if queue_limit := self._shedding.refusing_limit(scope):
+            queue_limit.count_refusal()
             await self._refuse(scope, send)
             return
-        if not admission.enter():
+        if not admission.start_now():
             scope["arrived"] = admission.clock()
             turn = asyncio.get_running_loop().create_future()
-            if not admission.wait(lambda: None if turn.done() else turn.set_result(None)):
+            if not admission.enqueue(lambda: None if turn.done() else turn.set_result(None)):
                 await self._refuse(scope, send)
                 return
             await turn

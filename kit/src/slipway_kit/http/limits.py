@@ -18,7 +18,7 @@ from slipway_kit.http.problem_details import problem_response
 from slipway_kit.overload.route_shedding import RouteShedding
 from slipway_kit.runtime import runtime_of
 
-_TIMEOUT = request_context.HEADER.lower().encode()
+_TIMEOUT = request_context.TIMEOUT_HEADER.lower().encode()
 _OF_BODIES = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -82,11 +82,11 @@ class RequestLimits:
         began: float = scope.get("arrived") or self._clock()
         asked, has_body = _told(scope)
         if asked is None or asked >= self._seconds:
-            timed.due = self._waiting[timed] = began + self._seconds
+            timed.deadline = self._waiting[timed] = began + self._seconds
             if self._timer is None:
                 self._look_in(self._seconds)
         else:
-            timed.due = began + asked
+            timed.deadline = began + asked
             timed.expires_in(asked)
         request_context.begin(timed)
         try:
@@ -100,7 +100,7 @@ class RequestLimits:
         finally:
             self._waiting.pop(timed, None)
             timed.over()
-            self._shedding.note(scope, timed.queue_limit)
+            self._shedding.record(scope, timed.queue_limit)
             if timed.late is not None:
                 await timed.late
 
@@ -145,7 +145,7 @@ def _told(scope: Scope) -> tuple[float | None, bool]:
         if name in _OF_BODIES:
             has_body = True
         elif name == _TIMEOUT and asked is None:
-            asked = request_context.seconds_asked(value.decode("latin-1"))
+            asked = request_context.parse_timeout(value.decode("latin-1"))
     return asked, has_body
 
 
@@ -154,14 +154,14 @@ class _Timed:
 
     __slots__ = (
         *("_receive", "_scope", "_seconds", "_send", "_started", "_task", "_timer"),
-        *("due", "queue_limit", "late"),
+        *("deadline", "queue_limit", "late"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._seconds, self._started = seconds, False
         self._timer: asyncio.TimerHandle | None = None
-        self.due: float | None = None
+        self.deadline: float | None = None
         self.queue_limit: request_context.Limit | None = None
         self._task: asyncio.Task[Any] | None = _this_task()
         self.late: asyncio.Task[None] | None = None
@@ -170,7 +170,7 @@ class _Timed:
         """Pass a message on, until the answer was another one."""
         if self.late is not None:
             return _nothing()
-        self._started, self.due = True, None
+        self._started, self.deadline = True, None
         return self._send(message)
 
     def expires_in(self, seconds: float) -> None:
@@ -182,7 +182,7 @@ class _Timed:
         """Set nobody a deadline any more."""
         # The task's context has this request: left so, both would wait for the garbage collector,
         # and with them all that the request has made, a tenth of the CPU of a small answer.
-        self.due = self._task = None
+        self.deadline = self._task = None
         if self._timer is not None:
             self._timer.cancel()
 

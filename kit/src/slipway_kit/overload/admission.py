@@ -1,9 +1,8 @@
-"""When a request starts: at once, a little later, or not at all because it would wait too long.
+"""Admission: a request starts at once, waits in a queue, or is refused on arrival.
 
-A worker that takes more requests than its CPU can serve answers all of them too late. Requests
-start in batches that keep a turn of the event loop short, so that probes and what is under way are
-never late; the others wait in order. One that would wait longer than `patience` allows is refused
-when it arrives. No number is set for a route: what a request costs is measured as they run.
+Requests start in batches that keep each iteration of the event loop short, so that probes and
+requests in flight are not late; the others wait in order. A request whose queueing delay would
+exceed `max_delay` is refused. The cost of a request is a moving average of the CPU time measured.
 """
 
 import asyncio
@@ -15,45 +14,41 @@ import structlog
 from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter, Gauge
 from slipway_kit.overload.cpu_steal import CpuSteal
-from slipway_kit.overload.queue_limit import PRESSED_SECONDS, REFUSED, patience
+from slipway_kit.overload.queue_limit import REFUSED, SHEDDING_SECONDS, max_delay
 
 log = structlog.get_logger()
 
-ADMITTED = Counter("admission_admitted_total", "Requests that were let in; probes are not counted.")
-WAITING = Gauge(
-    "admission_waiting_requests", "Requests that wait for their turn on the event loop."
-)
+ADMITTED = Counter("admission_admitted_total", "Requests that were admitted, without probes.")
+WAITING = Gauge("admission_waiting_requests", "Requests that wait in the admission queue.")
 EXPECTED_SECONDS = Gauge(
     "admission_expected_wait_seconds",
-    "How long a request that arrives now would wait for its turn on the event loop.",
+    "Queueing delay that a request arriving now would have before it starts.",
     multiprocess_mode="livemax",
 )
 LIMIT = "event_loop"
-# A turn that takes longer starts fewer requests the next time.
-TURN_SECONDS = 0.002
-# All who wait start at once when that makes a turn no longer than this: a queue as short as that is
-# soon gone, and fewer turns cost less.
-QUEUE_SECONDS = 0.004
-_MOST_AT_ONCE = 512.0
-# What was learned is forgotten in so many seconds of work, and means little before there was so
-# much. Turns count for no more than that: one that is long must not outweigh all others.
-_MEMORY_SECONDS, LEAST_SECONDS = 1.0, 0.05
-# Turns that are all work are learned from together, so many seconds of them: to ask how long others
-# had the core is a system call.
-STRETCH_SECONDS = 0.01
-# A load that would not keep one waiting too long if the worker had this share of a core to itself
-# is no crowd: others have the core, and one may wait for so many seconds.
-ALONE, ALONE_SECONDS = 0.9, 2.0
-# Others may have it for that long, and then for this share of the time: a worker that never has a
-# core to itself is as large as the part that it has.
-AWAY = 0.1
+# A longer iteration halves the next batch.
+ITERATION_SECONDS = 0.002
+# A queue that takes no longer than this starts as a whole: fewer iterations cost less.
+SHORT_QUEUE_SECONDS = 0.004
+_MAX_BATCH = 512.0
+# The moving average covers this much CPU time, and is not used before it has the second. One sample
+# counts for no more than the second, so that a long iteration does not outweigh all others.
+_AVERAGE_SECONDS, MIN_SAMPLE_SECONDS = 1.0, 0.05
+# Busy iterations are sampled together, for reading CPU steal is a system call.
+SAMPLE_SECONDS = 0.01
+# A load that a core of our own could serve at this utilisation is no overload: the delay comes from
+# CPU steal, and a request may wait up to so many seconds.
+DEDICATED_SHARE, STEAL_ALLOWANCE_SECONDS = 0.9, 2.0
+# Once that allowance is spent it refills at this rate: a worker that never has a core to itself has
+# the capacity of its share of one.
+STEAL_ALLOWANCE_RATE = 0.1
 
 
 class Admission:
-    """Lets requests in, one worker's; the time of all is the CPU of one event loop.
+    """The admission queue of one worker, whose resource is the CPU time of its event loop.
 
-    `enter` is asked first, `wait` when it says no. Both take microseconds, and while nobody waits
-    nothing else runs.
+    Callers try `start_now` first and `enqueue` next. Both take microseconds, and nothing runs in
+    the background while the queue is empty.
     """
 
     def __init__(
@@ -61,61 +56,61 @@ class Admission:
         *,
         clock: Callable[[], float] = now,
         steal: Callable[[], float] | None = None,
-        soon: Callable[[Callable[[], None]], object] | None = None,
+        call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self.clock, self._steal = clock, steal or CpuSteal()
-        self._soon = soon or _on_this_loop
+        self._call_soon = call_soon or _on_this_loop
         self._waiting: deque[Callable[[], None]] = deque()
-        # Requests that may start in a turn, have started in this one, and when it began.
+        # Requests that may start per iteration; those started in this one, and when it began.
         self._batch, self._started, self._began = 1.0, 0, 0.0
-        # Turns that were all work and are not learned from yet: how long they took, how many
-        # requests started in them, and how long others had had the core when they began.
-        self._stretch, self._stretch_requests, self._gone = 0.0, 0, 0.0
+        # The sample that is being taken: seconds of busy iterations, the requests started in
+        # them, and the CPU steal when it began.
+        self._sample_seconds, self._sample_requests, self._sample_steal = 0.0, 0, 0.0
         self._refused_at = float("-inf")
-        # How long one would have waited when this turn began if the worker had a core to itself,
-        # and how many requests had come by then.
-        self._alone, self._counted = 0.0, 0
-        # For how long others may still have the core, and when that was found.
-        self._pardon, self._pardon_at = ALONE_SECONDS, 0.0
-        # Whether somebody waited when this turn began: only then is all of its time work.
-        self._all_work = False
-        # Work of late and the requests that were started in that time: a request costs, all of its
-        # turns together, the one divided by the other.
+        # The queueing delay on a dedicated core when this iteration began, and the arrivals so far.
+        self._dedicated_delay, self._arrivals = 0.0, 0
+        # How many more seconds of CPU steal are tolerated, and when that was updated.
+        self._allowance, self._allowance_at = STEAL_ALLOWANCE_SECONDS, 0.0
+        # Whether requests waited when this iteration began: only then is all of it CPU time.
+        self._busy = False
+        # Moving sums of CPU seconds and of the requests started; their quotient is the cost of one.
         self._seconds, self._requests = 0.0, 0.0
         self._cost = 0.0
         self._refused_total = REFUSED.labels(LIMIT)
         self.admitted = self.refused = 0
-        self._told_admitted = self._told_refused = 0
+        self._reported_admitted = self._reported_refused = 0
 
     @property
-    def pressed(self) -> bool:
-        """Whether somebody waits for a turn."""
+    def backlogged(self) -> bool:
+        """Whether requests wait."""
         return bool(self._waiting)
 
     @property
     def expected_wait_seconds(self) -> float:
-        """How long one that arrives now would wait, on a core that nobody else is on."""
+        """Return the queueing delay of a request that arrives now, without CPU steal."""
         return len(self._waiting) * self._cost
 
-    def enter(self) -> bool:
-        """Let a request start now, or return false: then it may `wait`."""
+    def start_now(self) -> bool:
+        """Admit a request at once; when this returns false, `enqueue` it."""
         if self._waiting or self._started >= self._batch:
             return False
         if not self._started:
             self._began = self.clock()
-            # It starts after this call, and the turn ends after it.
-            self._soon(self._end_soon)
+            # The request starts after this call, and the iteration ends after the request.
+            self._call_soon(self._end_soon)
         self._started += 1
         self.admitted += 1
         return True
 
-    def wait(self, start: Callable[[], None]) -> bool:
-        """Have `start` called when it is its turn, or return false: it would take too long."""
+    def enqueue(self, start: Callable[[], None]) -> bool:
+        """Queue a request, which `start` begins, or return false when it would wait too long."""
         now = self.clock()
-        pressed = now - self._refused_at < PRESSED_SECONDS
-        longest = max(patience(pressed=pressed), self._cost)
+        shedding = now - self._refused_at < SHEDDING_SECONDS
+        longest = max(max_delay(shedding=shedding), self._cost)
         expected = self.expected_wait_seconds
-        if expected > longest and (self._wait_alone(now) > longest or expected > ALONE_SECONDS):
+        if expected > longest and (
+            self._delay_on_dedicated_core(now) > longest or expected > STEAL_ALLOWANCE_SECONDS
+        ):
             self._refused_at = now
             self.refused += 1
             return False
@@ -123,74 +118,76 @@ class Admission:
         return True
 
     def sample(self) -> None:
-        """Set the metrics to what is now; say in the log how many were refused since."""
+        """Update the metrics, and log how many requests were refused since the last call."""
         admitted, refused = self.admitted, self.refused
-        ADMITTED.inc(admitted - self._told_admitted)
-        if refused > self._told_refused:
-            count = refused - self._told_refused
+        ADMITTED.inc(admitted - self._reported_admitted)
+        if refused > self._reported_refused:
+            count = refused - self._reported_refused
             self._refused_total.inc(count)
             log.warning("requests refused", limit=LIMIT, count=count)
-        self._told_admitted, self._told_refused = admitted, refused
+        self._reported_admitted, self._reported_refused = admitted, refused
         WAITING.set(len(self._waiting))
         EXPECTED_SECONDS.set(self.expected_wait_seconds)
 
     def _end_soon(self) -> None:
-        self._soon(self._turn)
+        self._call_soon(self._end_iteration)
 
-    def _turn(self) -> None:
-        """End a turn of the loop, learn from it, and start what waits."""
+    def _end_iteration(self) -> None:
+        """Adapt the batch to the iteration that ends, sample its cost, start the next batch."""
         now = self.clock()
         seconds = now - self._began
-        if seconds > TURN_SECONDS:
+        if seconds > ITERATION_SECONDS:
             self._batch = max(1.0, self._batch / 2)
         elif self._started >= int(self._batch):
-            self._batch = min(_MOST_AT_ONCE, self._batch * 1.5)
+            self._batch = min(_MAX_BATCH, self._batch * 1.5)
         waiting = self._waiting
-        if self._all_work:
-            self._stretch += seconds
-            self._stretch_requests += self._started
-            if self._stretch >= STRETCH_SECONDS or not waiting:
-                self._learn(now)
+        if self._busy:
+            self._sample_seconds += seconds
+            self._sample_requests += self._started
+            if self._sample_seconds >= SAMPLE_SECONDS or not waiting:
+                self._update_cost(now)
         elif waiting:
-            self._gone = self._steal()
-        self._alone = max(0.0, self._wait_alone(now)) if waiting else 0.0
-        # Who waits is counted as soon as it is known what one costs.
-        self._counted = self.admitted + self.refused + (len(waiting) if self._cost else 0)
+            self._sample_steal = self._steal()
+        self._dedicated_delay = max(0.0, self._delay_on_dedicated_core(now)) if waiting else 0.0
+        # Requests that wait before the cost is known count as arrivals once it is known.
+        self._arrivals = self.admitted + self.refused + (len(waiting) if self._cost else 0)
         self._started, self._began = 0, now
-        self._all_work = self.pressed
-        short = 0 < self.expected_wait_seconds <= QUEUE_SECONDS
+        self._busy = self.backlogged
+        short = 0 < self.expected_wait_seconds <= SHORT_QUEUE_SECONDS
         room = len(waiting) if short else int(self._batch)
         while waiting and self._started < room:
             self._started += 1
             self.admitted += 1
             waiting.popleft()()
-        if self._all_work:
-            self._soon(self._turn)
+        if self._busy:
+            self._call_soon(self._end_iteration)
 
-    def _wait_alone(self, now: float) -> float:
-        """Return how long one that arrives now would wait if no others were on the core.
+    def _delay_on_dedicated_core(self, now: float) -> float:
+        """Return the queueing delay of a request that arrives now if there were no CPU steal.
 
-        Less than 0 where such a core would have nothing to do.
+        It is negative when such a core would be idle.
         """
-        # What came in a turn, however long, is read when it ends: only as a whole it counts.
-        come = self.admitted + self.refused + len(self._waiting) - self._counted
-        return self._alone + come * self._cost - (now - self._began) * ALONE
+        # All that arrives during an iteration is read when it ends, so it counts as a whole.
+        arrived = self.admitted + self.refused + len(self._waiting) - self._arrivals
+        worked = (now - self._began) * DEDICATED_SHARE
+        return self._dedicated_delay + arrived * self._cost - worked
 
-    def _learn(self, now: float) -> None:
-        """Take turns, all of which were work, into the mean cost of a request."""
-        gone = self._steal()
-        steal = gone - self._gone
-        pardon = min(self._pardon + (now - self._pardon_at) * AWAY, ALONE_SECONDS)
-        self._pardon, self._pardon_at = max(0.0, pardon - steal), now
-        # Beyond that even a core of its own is reckoned with as one that others have too.
-        self._alone += max(0.0, steal - pardon) * ALONE
-        # Not the time in which others had the core: a request costs no more for that.
-        seconds = min(self._stretch - steal, LEAST_SECONDS)
-        kept = 1 - seconds / _MEMORY_SECONDS
-        self._seconds = self._seconds * kept + seconds
-        self._requests = self._requests * kept + self._stretch_requests
-        self._stretch, self._stretch_requests, self._gone = 0.0, 0, gone
-        if self._seconds >= LEAST_SECONDS and self._requests:
+    def _update_cost(self, now: float) -> None:
+        """Take the sample of busy iterations into the mean cost of a request."""
+        total_steal = self._steal()
+        steal = total_steal - self._sample_steal
+        refilled = self._allowance + (now - self._allowance_at) * STEAL_ALLOWANCE_RATE
+        allowance = min(refilled, STEAL_ALLOWANCE_SECONDS)
+        self._allowance, self._allowance_at = max(0.0, allowance - steal), now
+        # Steal beyond the allowance counts as delay even on a dedicated core.
+        self._dedicated_delay += max(0.0, steal - allowance) * DEDICATED_SHARE
+        # Steal is no part of the cost.
+        seconds = min(self._sample_seconds - steal, MIN_SAMPLE_SECONDS)
+        decay = 1 - seconds / _AVERAGE_SECONDS
+        self._seconds = self._seconds * decay + seconds
+        self._requests = self._requests * decay + self._sample_requests
+        self._sample_seconds, self._sample_requests, self._sample_steal = 0.0, 0, total_steal
+        if self._seconds >= MIN_SAMPLE_SECONDS and self._requests:
             self._cost = self._seconds / self._requests
 
 

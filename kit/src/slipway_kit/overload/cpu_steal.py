@@ -1,19 +1,19 @@
-"""Whether others had the core: only then is a wait nobody's overload."""
+"""CPU steal: time in which this thread could run, but others had its core."""
 
 import os
 
 
 class CpuSteal:
-    """How many seconds this thread has waited for a core that others had; 0 where nobody tells.
+    """Returns the seconds that the first thread to call it has waited for a core.
 
-    Linux does, for the thread that asks first.
+    Linux alone reports them; elsewhere they are 0.
     """
 
     def __init__(self) -> None:
         self._file: int | None = None
 
     def __call__(self) -> float:
-        """Return it."""
+        """Return the total since the thread began."""
         try:
             if self._file is None:
                 self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,8 +1,8 @@
-"""Whether one more may wait for something that has a known number of places.
+"""A limit on the queueing delay of a resource with a fixed number of permits.
 
-A wait is worth its while as long as it is short. When it would be longer than `patience` allows,
-and longer than what is waited for takes itself, the answer is no at once: clients that are told so
-within milliseconds come back later, those that wait time out and the work for them is lost.
+A caller is refused at once when its expected delay exceeds `max_delay` and the service time: a
+client that gets a 503 within milliseconds can retry later, one that waits times out, and the work
+done for it is lost.
 """
 
 from collections.abc import Callable
@@ -12,30 +12,30 @@ from slipway_kit import request_context
 from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter
 
-# Who would be served sooner than this may wait where somebody was refused of late; where nobody
-# was, it is a crowd that came only now and may be gone as soon, and one may wait for longer.
-PATIENCE_SECONDS = 0.03
-BURST_SECONDS = 0.08
-# After its last refusal a queue limit is pressed for so long.
-PRESSED_SECONDS = 1.0
+# The longest queueing delay while load is shed. Before the first refusal the queue may be a burst
+# that drains by itself, so the limit is higher.
+MAX_DELAY_SECONDS = 0.03
+MAX_BURST_DELAY_SECONDS = 0.08
+# A limit counts as shedding for this long after its last refusal.
+SHEDDING_SECONDS = 1.0
 REFUSED = Counter(
     "admission_refused_total",
-    "Requests and calls that would have waited for too long, by what they would have waited for.",
+    "Requests and calls refused because their queueing delay would have been too long, by limit.",
     ["limit"],
 )
-# How fast the mean forgets: the last twenty count twice as much as all before.
-_KEPT = 0.95
-# Of sums of fractions.
-_NOISE = 1e-9
+# Of the moving averages, per release: the last twenty weigh twice as much as all before.
+_DECAY = 0.95
+# The error of sums of fractions.
+_EPSILON = 1e-9
 
 
-def patience(*, pressed: bool) -> float:
-    """Return how long one may wait; `pressed` is whether somebody was refused of late."""
-    return PATIENCE_SECONDS if pressed else BURST_SECONDS
+def max_delay(*, shedding: bool) -> float:
+    """Return the longest queueing delay allowed, in seconds."""
+    return MAX_DELAY_SECONDS if shedding else MAX_BURST_DELAY_SECONDS
 
 
-class Places(NamedTuple):
-    """The places behind a limit: whether one is free, how many there are, and how many wait."""
+class PoolState(NamedTuple):
+    """Whether a permit is free, how many permits there are, and how many callers wait."""
 
     free: bool
     total: int
@@ -43,74 +43,74 @@ class Places(NamedTuple):
 
 
 class QueueLimit:
-    """Reckons how long one more would wait, by how long those before kept their places.
+    """Estimates the queueing delay of one more caller from the mean service time.
 
-    Tell it of every change. It needs no time of each holder: the places taken, summed over the
-    time between two returns, are on average what one holder takes (Little's law).
+    The owner of the pool reports every acquire and release. By Little's law the permits in use,
+    integrated over the time between two releases, are on average the service time of one caller.
     """
 
     def __init__(
         self,
         limit: str,
-        look: Callable[[], Places],
+        state: Callable[[], PoolState],
         *,
         clock: Callable[[], float] = now,
     ) -> None:
         self._refused = REFUSED.labels(limit)
-        self._look, self._clock = look, clock
-        self._busy, self._since = 0, clock()
-        # Place-seconds since the last return; of late, and the returns in that time.
-        self._area = 0.0
-        self._areas, self._returns = 0.0, 0.0
+        self._state, self._clock = state, clock
+        self._in_use, self._since = 0, clock()
+        # Permit-seconds since the last release, and the moving sums of them and of the releases.
+        self._pending_seconds = 0.0
+        self._permit_seconds, self._releases = 0.0, 0.0
         self._refused_at = float("-inf")
 
     @property
-    def pressed(self) -> bool:
-        """Whether it has refused somebody of late."""
-        return self._clock() - self._refused_at < PRESSED_SECONDS
+    def shedding(self) -> bool:
+        """Whether it refused a caller within the last `SHEDDING_SECONDS`."""
+        return self._clock() - self._refused_at < SHEDDING_SECONDS
 
-    def took(self, busy: int) -> None:
-        """Note that a place was taken; `busy` are taken now."""
-        self._pass_time()
-        self._busy = busy
-        request_context.came_to(self)
+    def acquired(self, in_use: int) -> None:
+        """Note that a caller took a permit; `in_use` counts it."""
+        self._integrate()
+        self._in_use = in_use
+        request_context.note_queue_limit(self)
 
-    def gave(self, busy: int) -> None:
-        """Note that a place was given back; `busy` are taken now."""
-        self._pass_time()
-        self._busy = busy
-        self._areas = self._areas * _KEPT + self._area
-        self._returns = self._returns * _KEPT + 1
-        self._area = 0.0
+    def released(self, in_use: int) -> None:
+        """Note that a caller gave its permit back; `in_use` are left."""
+        self._integrate()
+        self._in_use = in_use
+        self._permit_seconds = self._permit_seconds * _DECAY + self._pending_seconds
+        self._releases = self._releases * _DECAY + 1
+        self._pending_seconds = 0.0
 
     def would_wait_too_long(self) -> bool:
-        """Tell whether one more would wait for too long."""
-        free, places, waiting = self._look()
+        """Tell whether one more caller would exceed the longest queueing delay."""
+        free, total, waiting = self._state()
         if free:
             return False
-        self._pass_time()
-        hold = self._areas / self._returns if self._returns else 0.0
-        if not self._returns or self._area > places * PATIENCE_SECONDS:
-            # Nobody has given a place back yet, or for so long that what they do is not what it
-            # was: it takes at least as long as it has taken so far.
-            hold = max(hold, self._area)
-        longest = max(patience(pressed=self.pressed), hold)
-        return (waiting + 1) * hold / places > longest * (1 + _NOISE)
+        self._integrate()
+        service_time = self._permit_seconds / self._releases if self._releases else 0.0
+        if not self._releases or self._pending_seconds > total * MAX_DELAY_SECONDS:
+            # No release so far, or none for so long that the average is out of date: the callers
+            # in service take at least as long as they have taken already.
+            service_time = max(service_time, self._pending_seconds)
+        longest = max(max_delay(shedding=self.shedding), service_time)
+        return (waiting + 1) * service_time / total > longest * (1 + _EPSILON)
 
     def refuses(self) -> bool:
-        """Tell the same, and count one that is refused."""
-        request_context.came_to(self)
+        """Tell whether to refuse a caller, and count the refusal."""
+        request_context.note_queue_limit(self)
         if not self.would_wait_too_long():
             return False
-        self.count()
+        self.count_refusal()
         return True
 
-    def count(self) -> None:
-        """Count one that was refused."""
+    def count_refusal(self) -> None:
+        """Count a refused caller."""
         self._refused_at = self._clock()
         self._refused.inc()
 
-    def _pass_time(self) -> None:
+    def _integrate(self) -> None:
         now = self._clock()
-        self._area += self._busy * (now - self._since)
+        self._pending_seconds += self._in_use * (now - self._since)
         self._since = now

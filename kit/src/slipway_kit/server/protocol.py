@@ -178,12 +178,12 @@ class AdmittingProtocol(BoundedProtocol):
         scope = cast("Scope", cycle.scope)
         if scope["path"] in self._always:
             super()._start_asgi_task(cycle, app)
-        elif queue_limit := self._shedding.limit_that_refuses(scope):
-            queue_limit.count()
+        elif queue_limit := self._shedding.refusing_limit(scope):
+            queue_limit.count_refusal()
             self._refuse(cycle)
-        elif self._admission.enter():
+        elif self._admission.start_now():
             super()._start_asgi_task(cycle, app)
-        elif self._admission.wait(partial(self._start_later, cycle, app)):
+        elif self._admission.enqueue(partial(self._start_later, cycle, app)):
             scope["arrived"] = self._admission.clock()
         else:
             self._refuse(cycle)

@@ -216,7 +216,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
             orphaned=lambda: os.getppid() != self.ppid,
             ready=self._ready,
             start_seconds=settings.startup_seconds + _START_GRACE_SECONDS,
-            busy=lambda: admission.pressed,
+            busy=lambda: admission.backlogged,
         )
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None

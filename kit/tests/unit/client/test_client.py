@@ -60,7 +60,7 @@ async def opened(**settings: Any) -> AsyncIterator[HttpClient]:
 class Request:
     """A request that must be answered in time."""
 
-    due: float | None
+    deadline: float | None
     queue_limit: Limit | None = None
 
 

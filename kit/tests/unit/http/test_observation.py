@@ -15,7 +15,7 @@ from slipway_kit.http.drain import Drain
 from slipway_kit.http.limits import RequestLimits
 from slipway_kit.http.observation import Observe
 from slipway_kit.http.routes import runs_on_loop
-from slipway_kit.request_context import due_within
+from slipway_kit.request_context import deadline_within
 from slipway_kit.tracing.provider import Traces
 
 pytestmark = pytest.mark.anyio
@@ -295,7 +295,7 @@ async def test_what_a_request_waits_for_knows_its_deadline_until_it_answers(
     left: list[float] = []
 
     def look() -> None:
-        left.append(due_within(60) - 100)
+        left.append(deadline_within(60) - 100)
 
     async def asking(scope: Scope, receive: Receive, send: Send) -> None:
         look()

@@ -1,4 +1,4 @@
-"""Who may wait for a place, on simulated time."""
+"""The queue limit of a pool, on simulated time."""
 
 import contextvars
 import heapq
@@ -11,10 +11,10 @@ from prometheus_client import REGISTRY
 
 from slipway_kit import request_context
 from slipway_kit.overload.queue_limit import (
-    BURST_SECONDS,
-    PATIENCE_SECONDS,
-    PRESSED_SECONDS,
-    Places,
+    MAX_BURST_DELAY_SECONDS,
+    MAX_DELAY_SECONDS,
+    SHEDDING_SECONDS,
+    PoolState,
     QueueLimit,
 )
 from slipway_kit.request_context import Limit
@@ -25,28 +25,28 @@ def refused(limit: str) -> float:
 
 
 @dataclass
-class Line:
-    """Places behind a queue limit, first come first served; what happens is a list of times."""
+class Pool:
+    """A pool with a FIFO queue behind a queue limit; it records the waits."""
 
     count: int
     now: float = 0.0
     waits: list[float] = field(default_factory=list)
-    # The same with the time when each came.
-    later: list[tuple[float, float]] = field(default_factory=list)
+    # Arrival time and wait of each caller.
+    waits_by_arrival: list[tuple[float, float]] = field(default_factory=list)
     refusals: int = 0
     first_refused: float = float("inf")
 
     def __post_init__(self) -> None:
-        self.queue_limit = QueueLimit("test", self._look, clock=lambda: self.now)
+        self.queue_limit = QueueLimit("test", self._state, clock=lambda: self.now)
         self._busy = 0
         self._queue: list[tuple[float, float]] = []
         self._ends: list[float] = []
 
-    def _look(self) -> Places:
-        return Places(self._busy < self.count, self.count, len(self._queue))
+    def _state(self) -> PoolState:
+        return PoolState(self._busy < self.count, self.count, len(self._queue))
 
     def serve(self, arrivals: list[tuple[float, float]]) -> None:
-        """Let each come at its time and hold a place for as long as it says."""
+        """Serve arrivals: a time, and for how long the caller keeps its permit."""
         for at, hold in arrivals:
             self._pass_until(at)
             self.now = at
@@ -62,15 +62,15 @@ class Line:
     def _take(self, came: float, hold: float) -> None:
         self._busy += 1
         self.waits.append(self.now - came)
-        self.later.append((came, self.now - came))
-        self.queue_limit.took(self._busy)
+        self.waits_by_arrival.append((came, self.now - came))
+        self.queue_limit.acquired(self._busy)
         heapq.heappush(self._ends, self.now + hold)
 
     def _pass_until(self, moment: float) -> None:
         while self._ends and self._ends[0] <= moment:
             self.now = heapq.heappop(self._ends)
             self._busy -= 1
-            self.queue_limit.gave(self._busy)
+            self.queue_limit.released(self._busy)
             if self._queue:
                 self._take(*self._queue.pop(0))
 
@@ -80,20 +80,20 @@ def steadily(rate: float, hold: float, *, count: int = 4000) -> list[tuple[float
 
 
 class Held:
-    """A queue limit before places that are all taken, on a clock that a test sets forward."""
+    """A queue limit of a pool without a free permit, on a clock that a test sets forward."""
 
-    def __init__(self, places: int, *, waiting: int = 0) -> None:
+    def __init__(self, permits: int, *, waiting: int = 0) -> None:
         self.now, self.waiting = 0.0, waiting
         self.queue_limit = QueueLimit(
-            "test", lambda: Places(False, places, self.waiting), clock=lambda: self.now
+            "test", lambda: PoolState(False, permits, self.waiting), clock=lambda: self.now
         )
 
     def hold(self, *seconds: float) -> None:
-        """Have somebody hold a place for so long, one after another."""
+        """Keep a permit for so long, one caller after another."""
         for each in seconds:
-            self.queue_limit.took(1)
+            self.queue_limit.acquired(1)
             self.now += each
-            self.queue_limit.gave(0)
+            self.queue_limit.released(0)
 
     def refuses(self, *, waiting: int) -> bool:
         self.waiting = waiting
@@ -106,102 +106,102 @@ COUNTS = st.integers(1, 40)
 
 @settings(deadline=None, max_examples=60)
 @given(hold=HOLDS, count=COUNTS, load=st.floats(1.1, 6))
-def test_under_overload_places_are_never_idle_and_nobody_waits_for_long(
+def test_under_overload_no_permit_is_idle_and_nobody_waits_for_long(
     hold: float, count: int, load: float
 ) -> None:
-    places = Line(count)
+    pool = Pool(count)
     arrivals = steadily(load * count / hold, hold)
-    places.serve(arrivals)
+    pool.serve(arrivals)
     capacity = arrivals[-1][0] * count / hold
-    assert len(places.waits) >= 0.95 * capacity
-    assert max(places.waits) <= 3 * max(BURST_SECONDS, hold)
-    # Once it is seen that the crowd stays.
-    late = [wait for came, wait in places.later if came > places.first_refused]
-    assert max(late, default=0) <= 3 * max(PATIENCE_SECONDS, hold)
-    assert len(places.waits) + places.refusals == len(arrivals)
+    assert len(pool.waits) >= 0.95 * capacity
+    assert max(pool.waits) <= 3 * max(MAX_BURST_DELAY_SECONDS, hold)
+    # Once load is shed.
+    late = [wait for came, wait in pool.waits_by_arrival if came > pool.first_refused]
+    assert max(late, default=0) <= 3 * max(MAX_DELAY_SECONDS, hold)
+    assert len(pool.waits) + pool.refusals == len(arrivals)
 
 
 @settings(deadline=None, max_examples=60)
 @given(hold=HOLDS, count=COUNTS, load=st.floats(0.05, 0.95))
-def test_a_load_that_fits_is_refused_nothing(hold: float, count: int, load: float) -> None:
-    places = Line(count)
-    places.serve(steadily(load * count / hold, hold))
-    assert places.refusals == 0
+def test_a_load_below_capacity_is_never_refused(hold: float, count: int, load: float) -> None:
+    pool = Pool(count)
+    pool.serve(steadily(load * count / hold, hold))
+    assert pool.refusals == 0
 
 
-@given(places=st.integers(1, 500), hold=st.floats(0.0001, 1000))
-def test_as_many_may_wait_as_there_are_places(places: int, hold: float) -> None:
-    held = Held(places)
+@given(permits=st.integers(1, 500), hold=st.floats(0.0001, 1000))
+def test_as_many_may_wait_as_there_are_permits(permits: int, hold: float) -> None:
+    held = Held(permits)
     held.hold(*[hold] * 20)
-    assert not any(held.refuses(waiting=waiting) for waiting in range(places))
+    assert not any(held.refuses(waiting=waiting) for waiting in range(permits))
 
 
-def test_the_wait_is_reckoned_by_what_each_place_was_held_for() -> None:
+def test_the_wait_is_estimated_from_the_service_time() -> None:
     held = Held(2)
     held.hold(*[0.01] * 100)
-    for longest in (BURST_SECONDS, PATIENCE_SECONDS):
-        # Once somebody was refused it is a load, until nobody is for a while.
+    for longest in (MAX_BURST_DELAY_SECONDS, MAX_DELAY_SECONDS):
+        # After the first refusal the lower limit holds, until there is none for a while.
         most = round(longest / 0.01) * 2
         assert not held.refuses(waiting=most - 1)
         before = refused("test")
         assert held.refuses(waiting=most)
         assert refused("test") == before + 1
-    held.now += PRESSED_SECONDS
-    assert not held.refuses(waiting=round(BURST_SECONDS / 0.01) * 2 - 1)
+    held.now += SHEDDING_SECONDS
+    assert not held.refuses(waiting=round(MAX_BURST_DELAY_SECONDS / 0.01) * 2 - 1)
 
 
-def test_nobody_is_refused_before_anything_is_known_or_while_a_place_is_free() -> None:
+def test_nobody_is_refused_before_the_first_release_or_while_a_permit_is_free() -> None:
     assert not Held(1).refuses(waiting=10_000)
     now = 0.0
-    free = QueueLimit("test", lambda: Places(True, 1, 0), clock=lambda: now)
-    free.took(1)
+    free = QueueLimit("test", lambda: PoolState(True, 1, 0), clock=lambda: now)
+    free.acquired(1)
     now += 100
     assert not free.refuses()
 
 
-def test_when_nobody_gives_a_place_back_few_wait_though_all_was_quick_before() -> None:
+def test_without_releases_few_may_wait_though_the_service_time_was_short() -> None:
     held = Held(5)
     held.hold(*[0.001] * 100)
-    held.queue_limit.took(5)
+    held.queue_limit.acquired(5)
     assert not held.refuses(waiting=99)
     held.now += 2
     assert held.refuses(waiting=5)
     assert not held.refuses(waiting=4)
 
 
-def test_what_changes_is_learned_within_a_few_returns() -> None:
+def test_the_average_follows_a_change_within_a_few_releases() -> None:
     held = Held(1)
     held.hold(*[1.0] * 50, *[0.001] * 200)
     assert not held.refuses(waiting=5)
     assert held.refuses(waiting=200)
 
 
-def test_it_is_pressed_for_a_while_after_it_refused_somebody() -> None:
+def test_it_sheds_load_for_a_while_after_a_refusal() -> None:
     held = Held(1)
     held.hold(*[1.0] * 20)
-    pressed = [held.queue_limit.pressed]
+    shedding = [held.queue_limit.shedding]
     assert held.refuses(waiting=5)
-    pressed.append(held.queue_limit.pressed)
-    held.now += PRESSED_SECONDS
-    assert [*pressed, held.queue_limit.pressed] == [False, True, False]
+    shedding.append(held.queue_limit.shedding)
+    held.now += SHEDDING_SECONDS
+    assert [*shedding, held.queue_limit.shedding] == [False, True, False]
 
 
-def test_a_request_knows_the_gate_that_it_came_to() -> None:
+def test_a_request_knows_the_last_queue_limit_it_needed() -> None:
     class Request:
-        due: float | None = None
+        deadline: float | None = None
         queue_limit: Limit | None = None
 
-    def come(held: Held) -> Limit | None:
+    def use(held: Held) -> Limit | None:
         request = Request()
         request_context.begin(request)
         held.refuses(waiting=0)
         return request.queue_limit
 
     held = Held(1)
-    assert contextvars.copy_context().run(come, held) is held.queue_limit
+    assert contextvars.copy_context().run(use, held) is held.queue_limit
 
 
 @pytest.mark.parametrize("limit", ["db_pool", "threads", "http_client", "event_loop"])
 def test_every_limit_has_its_count_from_the_start(limit: str) -> None:
-    QueueLimit(limit, lambda: Places(True, 1, 0))
+    QueueLimit(limit, lambda: PoolState(True, 1, 0))
     assert REGISTRY.get_sample_value("admission_refused_total", {"limit": limit}) is not None

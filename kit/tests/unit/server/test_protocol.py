@@ -1,4 +1,4 @@
-"""The protocol that asks before it starts a request, fed with the bytes of a connection."""
+"""The HTTP protocol with admission, fed with the bytes of a connection."""
 
 import asyncio
 import json
@@ -18,8 +18,8 @@ from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.drain import Drain
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
-from slipway_kit.overload.queue_limit import Places, QueueLimit
-from slipway_kit.overload.route_shedding import SURE, RouteShedding
+from slipway_kit.overload.queue_limit import PoolState, QueueLimit
+from slipway_kit.overload.route_shedding import MIN_IN_A_ROW, RouteShedding
 from slipway_kit.server import protocol
 from slipway_kit.server.protocol import AdmittingProtocol
 
@@ -28,25 +28,25 @@ pytestmark = pytest.mark.anyio
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-class Door(Admission):
-    """Opens and shuts as it is told."""
+class FixedAdmission(Admission):
+    """Admits, queues or refuses every request, as the test sets."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.opened = self.has_room = False
-        self.kept: list[Callable[[], None]] = []
+        self.open = self.has_room = False
+        self.queued: list[Callable[[], None]] = []
 
-    def enter(self) -> bool:
-        return self.opened
+    def start_now(self) -> bool:
+        return self.open
 
-    def wait(self, start: Callable[[], None]) -> bool:
+    def enqueue(self, start: Callable[[], None]) -> bool:
         if self.has_room:
-            self.kept.append(start)
+            self.queued.append(start)
         return self.has_room
 
 
 class Wire(asyncio.Transport):
-    """A connection whose other end keeps what it gets."""
+    """A transport that keeps what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,14 +63,14 @@ class Wire(asyncio.Transport):
         return self.closed
 
     def pause_reading(self) -> None:
-        """Go on reading: what comes is up to the test."""
+        """Ignore it: the test decides what arrives."""
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Ignore it as well."""
 
     @property
     def answers(self) -> list[tuple[int, dict[str, str], bytes]]:
-        """Take what was sent apart."""
+        """Parse the answers."""
         found, rest = [], self.sent
         while rest:
             head, _, rest = rest.partition(b"\r\n\r\n")
@@ -90,17 +90,17 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Talk:
-    """One connection to the protocol, with a door of its own."""
+    """One connection to the protocol, with its own admission."""
 
     def __init__(self) -> None:
-        self.door, self.wire, self.drain = Door(), Wire(), Drain()
+        self.admission, self.wire, self.drain = FixedAdmission(), Wire(), Drain()
         self.shedding = RouteShedding()
         self.state = ServerState()
         self.protocol = AdmittingProtocol(
             config=Config(app, http="httptools", lifespan="off"),
             server_state=self.state,
             app_state={},
-            admission=self.door,
+            admission=self.admission,
             refusals=Refusals(ServerSettings()),
             drain=self.drain,
             shedding=self.shedding,
@@ -122,19 +122,19 @@ async def talk() -> AsyncIterator[Talk]:
     talk.protocol.connection_lost(None)
 
 
-async def test_one_that_is_let_in_is_served(talk: Talk) -> None:
-    talk.door.opened = True
+async def test_an_admitted_request_is_served(talk: Talk) -> None:
+    talk.admission.open = True
     assert await talk.say(GET) == [200]
 
 
-async def test_one_that_is_refused_gets_a_problem_and_the_connection_stays(talk: Talk) -> None:
+async def test_a_refused_request_gets_a_problem_and_the_connection_stays(talk: Talk) -> None:
     assert await talk.say(GET) == [503]
     _, headers, body = talk.wire.answers[0]
     assert headers["content-type"] == "application/problem+json"
     assert headers["retry-after"] == "1"
     assert headers["x-request-id"] == json.loads(body)["request_id"]
     assert not talk.wire.closed
-    talk.door.opened = True
+    talk.admission.open = True
     assert await talk.say(GET) == [503, 200]
     assert talk.state.total_requests == 2
     assert not talk.state.tasks
@@ -144,33 +144,33 @@ async def test_probes_are_served_while_all_else_is_refused(talk: Talk) -> None:
     assert await talk.say(GET.replace(b"/x", b"/livez?a=b") + GET) == [200, 503]
 
 
-async def test_one_that_would_be_refused_inside_is_refused_at_the_door(talk: Talk) -> None:
-    talk.door.opened = True
-    full = QueueLimit("test", lambda: Places(False, 1, 5), clock=lambda: 0.0)
-    full._areas = full._returns = 1.0
+async def test_a_request_for_a_full_resource_is_shed_before_it_starts(talk: Talk) -> None:
+    talk.admission.open = True
+    full = QueueLimit("test", lambda: PoolState(False, 1, 5), clock=lambda: 0.0)
+    full._permit_seconds = full._releases = 1.0
     assert full.refuses()
-    for _ in range(SURE):
-        talk.shedding.note({"method": "GET", "path": "/x"}, full)
+    for _ in range(MIN_IN_A_ROW):
+        talk.shedding.record({"method": "GET", "path": "/x"}, full)
     assert await talk.say(GET + GET.replace(b"/x", b"/y")) == [503, 200]
 
 
-async def test_one_that_waits_is_served_when_it_is_its_turn(talk: Talk) -> None:
-    talk.door.has_room = True
+async def test_a_queued_request_is_served_when_it_is_started(talk: Talk) -> None:
+    talk.admission.has_room = True
     assert await talk.say(GET) == []
-    talk.door.kept.pop()()
+    talk.admission.queued.pop()()
     await turns()
     assert await talk.say(b"") == [200]
 
 
-async def test_one_that_leaves_while_it_waits_is_not_served(talk: Talk) -> None:
-    talk.door.has_room = True
+async def test_a_queued_request_whose_client_left_is_not_served(talk: Talk) -> None:
+    talk.admission.has_room = True
     await talk.say(GET)
     talk.protocol.connection_lost(None)
-    talk.door.kept.pop()()
+    talk.admission.queued.pop()()
     assert not talk.state.tasks
 
 
-async def test_a_body_that_comes_after_the_refusal_is_no_next_request(talk: Talk) -> None:
+async def test_a_body_after_the_refusal_is_not_read_as_the_next_request(talk: Talk) -> None:
     post = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n"
     assert await talk.say(post + b"GET /y HT") == [503]
     assert await talk.say(b"x" * (70000 - len(b"GET /y HT"))) == [503]
@@ -180,7 +180,7 @@ async def test_a_body_that_comes_after_the_refusal_is_no_next_request(talk: Talk
     assert await talk.say(b"0\r\n\r\n" + GET) == [503] * 4
 
 
-async def test_who_asks_before_sending_a_body_is_told_to_leave(talk: Talk) -> None:
+async def test_a_refused_expect_100_continue_closes_the_connection(talk: Talk) -> None:
     post = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
     assert await talk.say(post) == [503]
     assert talk.wire.answers[0][1]["connection"] == "close"
@@ -190,7 +190,9 @@ async def test_who_asks_before_sending_a_body_is_told_to_leave(talk: Talk) -> No
 @pytest.mark.parametrize(
     "request_line", [b"GET /x HTTP/1.0\r\n\r\n", b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"]
 )
-async def test_who_wants_one_answer_gets_one(talk: Talk, request_line: bytes) -> None:
+async def test_a_connection_for_one_request_closes_after_its_refusal(
+    talk: Talk, request_line: bytes
+) -> None:
     assert await talk.say(request_line) == [503]
     assert talk.wire.closed
 
@@ -209,8 +211,8 @@ async def test_a_draining_worker_closes_with_its_refusal(talk: Talk) -> None:
     assert talk.wire.closed
 
 
-class Line:
-    """A client of the protocol, whose loop reads nothing while the test does not wait."""
+class Client:
+    """A client of the protocol over a socket; the loop reads nothing until the test waits."""
 
     def __init__(self, talk: Talk) -> None:
         near, self._far = socket.socketpair()
@@ -227,11 +229,11 @@ class Line:
         self._far.sendall(data)
 
     async def answer(self) -> bytes:
-        """Return a refusal, which comes in one piece."""
+        """Return one answer, which is read as a whole."""
         return await asyncio.to_thread(self._far.recv, 10_000)
 
     async def rest(self) -> bytes:
-        """Return all that comes until the other end has closed."""
+        """Return everything until the server closes."""
         found = piece = await self.answer()
         while piece:
             piece = await self.answer()
@@ -247,17 +249,17 @@ class Line:
 
 
 @pytest.fixture
-async def line() -> AsyncIterator[tuple[Line, Talk]]:
+async def line() -> AsyncIterator[tuple[Client, Talk]]:
     talk = Talk()
-    line = Line(talk)
+    line = Client(talk)
     await line.open()
     yield line, talk
     line.close()
     await turns()
 
 
-async def test_who_has_just_asked_when_the_worker_stops_gets_an_answer(
-    line: tuple[Line, Talk],
+async def test_a_request_sent_just_before_shutdown_is_answered(
+    line: tuple[Client, Talk],
 ) -> None:
     client, talk = line
     talk.drain.begin()
@@ -268,8 +270,8 @@ async def test_who_has_just_asked_when_the_worker_stops_gets_an_answer(
     assert b"\r\nconnection: close\r\n" in answer
 
 
-async def test_who_has_just_asked_when_it_was_idle_for_long_gets_an_answer(
-    line: tuple[Line, Talk],
+async def test_a_request_sent_just_before_the_keep_alive_timeout_is_answered(
+    line: tuple[Client, Talk],
 ) -> None:
     client, talk = line
     client.say(GET)
@@ -279,32 +281,32 @@ async def test_who_has_just_asked_when_it_was_idle_for_long_gets_an_answer(
 
 
 @pytest.mark.parametrize("end", ["shutdown", "timeout_keep_alive_handler"])
-async def test_who_has_asked_for_nothing_is_closed(line: tuple[Line, Talk], end: str) -> None:
+async def test_an_idle_connection_is_closed(line: tuple[Client, Talk], end: str) -> None:
     client, talk = line
     getattr(talk.protocol, end)()
     assert await client.rest() == b""
 
 
-async def test_who_waits_for_an_answer_when_the_worker_stops_gets_it(
-    line: tuple[Line, Talk],
+async def test_a_request_in_flight_at_shutdown_is_answered(
+    line: tuple[Client, Talk],
 ) -> None:
     client, talk = line
-    talk.door.has_room = True
+    talk.admission.has_room = True
     client.say(GET)
-    await until(lambda: bool(talk.door.kept))
+    await until(lambda: bool(talk.admission.queued))
     talk.protocol.shutdown()
-    talk.door.kept.pop()()
+    talk.admission.queued.pop()()
     assert (await client.rest()).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_thousands_of_requests_in_one_piece_are_answered_in_order(talk: Talk) -> None:
-    talk.door.has_room = True
+    talk.admission.has_room = True
     count = 3000
     numbered = b"".join(GET.replace(b"/x", b"/%d" % number) for number in range(count))
     assert await talk.say(numbered) == []
-    # The first waits; when it is served, all the others find route shedding shut.
-    talk.door.has_room = False
-    talk.door.kept.pop()()
+    # The first waits; once it is served, all the others are refused.
+    talk.admission.has_room = False
+    talk.admission.queued.pop()()
     await until(lambda: talk.wire.sent.count(b"HTTP/1.1") == count)
     answers = talk.wire.answers
     assert [status for status, _, _ in answers] == [200] + [503] * (count - 1)
@@ -312,8 +314,8 @@ async def test_thousands_of_requests_in_one_piece_are_answered_in_order(talk: Ta
     assert paths == [f"/{number}" for number in range(1, count)]
 
 
-async def test_a_head_that_is_too_large_is_431_however_it_comes(talk: Talk) -> None:
-    talk.door.opened = True
+async def test_a_head_over_the_limit_is_431_in_one_piece_or_many(talk: Talk) -> None:
+    talk.admission.open = True
     assert await talk.say(GET) == [200]
     line = b"X-Many: " + b"x" * 1000 + b"\r\n"
     assert await talk.say(b"GET /x HTTP/1.1\r\n" + line * 60) == [200]
@@ -324,8 +326,8 @@ async def test_a_head_that_is_too_large_is_431_however_it_comes(talk: Talk) -> N
     assert talk.wire.closed
 
 
-async def test_a_large_body_is_no_head(talk: Talk) -> None:
-    talk.door.opened = True
+async def test_a_large_body_does_not_count_as_head(talk: Talk) -> None:
+    talk.admission.open = True
     post = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n"
     assert await talk.say(post + b"x" * 300_000) == [200]
     assert await talk.say(GET) == [200, 200]
@@ -347,7 +349,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 async def test_a_head_that_takes_too_long_is_408(
     clock: Callable[[float], None], talk: Talk
 ) -> None:
-    talk.door.opened = True
+    talk.admission.open = True
     assert await talk.say(GET) == [200]
     await talk.say(b"GET /")
     for _ in range(9):
@@ -361,7 +363,7 @@ async def test_a_head_that_takes_too_long_is_408(
     assert talk.wire.closed
 
 
-async def test_a_connection_that_says_nothing_is_closed_like_an_idle_one(
+async def test_a_connection_without_a_request_is_closed_like_an_idle_one(
     clock: Callable[[float], None], talk: Talk
 ) -> None:
     keep_alive = talk.protocol.timeout_keep_alive
@@ -374,7 +376,7 @@ async def test_a_connection_that_says_nothing_is_closed_like_an_idle_one(
     assert talk.wire.sent == b""
 
 
-async def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for_for_ever(
+async def test_the_rest_of_a_refused_body_has_a_deadline(
     clock: Callable[[float], None], talk: Talk
 ) -> None:
     post = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n"
@@ -386,10 +388,8 @@ async def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for_for_ever(
     assert talk.wire.closed
 
 
-async def test_while_a_request_is_served_or_waits_nothing_is_slow(
-    clock: Callable[[float], None], talk: Talk
-) -> None:
-    talk.door.has_room = True
+async def test_a_queued_request_is_no_slow_head(clock: Callable[[float], None], talk: Talk) -> None:
+    talk.admission.has_room = True
     await talk.say(GET)
     for _ in range(3):
         clock(1000)
@@ -397,16 +397,18 @@ async def test_while_a_request_is_served_or_waits_nothing_is_slow(
     assert not talk.wire.closed
 
 
-async def test_an_upgrade_is_not_asked(talk: Talk) -> None:
+async def test_an_upgrade_request_goes_through_admission(talk: Talk) -> None:
     upgrade = GET.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
     assert await talk.say(upgrade) == [503]
 
 
-def test_it_knows_the_uvicorn_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_supports_the_installed_uvicorn_and_no_changed_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert protocol.supported()
 
     def start(self: object, cycle: object, app: object, more: object) -> None:
-        """Want something else."""
+        """Take another argument."""
 
     monkeypatch.setattr(HttpToolsProtocol, "_start_asgi_task", cast("Any", start))
     assert not protocol.supported()
