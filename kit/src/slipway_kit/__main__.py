@@ -1,10 +1,10 @@
-"""`python -m slipway_kit`: see that the library is unedited, or tell scanners of it."""
+"""`python -m slipway_kit`: verify the library's files, or write its dist-info for scanners."""
 
 import argparse
 import sys
 from pathlib import Path
 
-# Nothing else here: a folder that was copied in part must still be able to say so.
+# No other import: a partly copied folder must still be able to report it.
 from slipway_kit.verify import problems
 
 
@@ -13,8 +13,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m slipway_kit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("verify", help="name every file that was edited, added or is missing")
-    dist_info = commands.add_parser("dist-info", help="write METADATA as an installer would")
-    dist_info.add_argument("folder", type=Path, help="where to, such as site-packages")
+    dist_info = commands.add_parser("dist-info", help="write its dist-info, as an installer would")
+    dist_info.add_argument("folder", type=Path, help="folder to write to, such as site-packages")
     options = parser.parse_args(arguments)
     return _verify() if options.command == "verify" else _dist_info(options.folder)
 

@@ -1,7 +1,7 @@
 """The one clock of deadlines and durations, in seconds.
 
-It is `time.monotonic`, whose times the event loops use too: asyncio's and uvloop's `loop.time()`
-can be compared with it, the latter as it was when its turn began and in whole milliseconds.
+It is comparable with `loop.time()` of asyncio and of uvloop; uvloop's is in whole milliseconds and
+stands still within an iteration of the loop.
 """
 
 from time import monotonic as now

@@ -1,4 +1,4 @@
-"""The library as a distribution: installed from an index, or a folder beside the service."""
+"""The library as a distribution: installed from an index, or vendored beside the service."""
 
 from importlib import metadata
 from pathlib import Path
@@ -10,9 +10,9 @@ NAME = "slipway-kit"
 
 
 def require_one_version() -> None:
-    """Raise `SettingsError` when another version is installed than the one that was imported.
+    """Raise `SettingsError` when another version is installed beside this one.
 
-    Which of them a process imports would depend on the folder that it starts in.
+    The working directory would decide which of them a process imports.
     """
     for found in metadata.distributions(name=NAME):
         if found.version != __version__:
@@ -23,7 +23,7 @@ def require_one_version() -> None:
 
 
 def write_dist_info(folder: Path) -> Path:
-    """Write what an installer would leave in `folder`, for scanners that read no source."""
+    """Write the dist-info of an installed library into `folder`, for vulnerability scanners."""
     path = folder / f"{NAME.replace('-', '_')}-{__version__}.dist-info"
     path.mkdir(parents=True)
     (path / "METADATA").write_text(

@@ -1,4 +1,4 @@
-"""Errors with an HTTP meaning, and the one that stops the start."""
+"""Errors with an HTTP status, and `SettingsError`, which stops the start."""
 
 from http import HTTPStatus
 from typing import ClassVar
@@ -13,19 +13,19 @@ __all__ = [
     "Unavailable",
 ]
 
-# Of what is quoted of an error.
+# Characters of an error that are quoted.
 MAX_TEXT = 200
 
 
 class SettingsError(Exception):
-    """The configuration makes no sense; the text is one sentence for each thing to change."""
+    """The configuration is invalid; the text has one sentence for each thing to change."""
 
 
 class ServiceError(Exception):
-    """An outcome that the client can act on; its text is a sentence for them.
+    """An outcome that the client can act on; its text is a sentence for the client.
 
-    Features subclass the classes below and name the situation; `detail` is the sentence of one that
-    is raised without another. Anything else is a bug: 500.
+    Features subclass the classes below and name the situation; `detail` is the default text. Any
+    other exception is a bug, answered with 500.
     """
 
     status: ClassVar[HTTPStatus]
@@ -37,43 +37,43 @@ class ServiceError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that the answer carries beside the problem."""
+        """Headers of the answer."""
         if self.retry_after_seconds is None:
             return {}
         return {"Retry-After": str(self.retry_after_seconds)}
 
 
 class NotFound(ServiceError):
-    """The thing that the request names does not exist."""
+    """The resource does not exist."""
 
     status = HTTPStatus.NOT_FOUND
 
 
 class Conflict(ServiceError):
-    """The request contradicts what is already stored."""
+    """The request conflicts with the stored state."""
 
     status = HTTPStatus.CONFLICT
 
 
 class Unavailable(ServiceError):
-    """Something that the service stands on does not answer; a later try may succeed."""
+    """A dependency does not answer; a retry may succeed."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry_after_seconds = 1
 
 
 class Overloaded(Unavailable):
-    """The service is at a limit that it set itself."""
+    """The service sheds load: one of its own limits is reached."""
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer took longer than it may."""
+    """The deadline passed before the answer."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
 
 
 def cause(error: BaseException) -> str | None:
-    """Describe what made an error, in one short line for the log; `None` when nothing did."""
+    """Describe the cause of an error in one short line, or return `None` without a cause."""
     reason = error.__cause__
     if reason is None:
         return None

@@ -1,7 +1,7 @@
-"""The process that computes for a worker: one call after another, until the worker is gone.
+"""The child process of the process pool: it runs one call after another for its worker.
 
-It is a program of its own, so it has neither the worker's sockets nor what the worker imported:
-only what the calls import themselves, and the log's set-up once one of them imports `logging`.
+It is a new interpreter, without the worker's sockets and imports: it imports only what the calls
+import, and sets up the log once one of them imports `logging`.
 """
 
 import pickle
@@ -15,35 +15,35 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from slipway_kit.system import leave_with_parent
+from slipway_kit.system import exit_with_parent
 
-# The length of an answer in front of it; what a pickle may hold bounds it.
-HEAD = struct.Struct("!Q")
+# The length of an answer, in front of it.
+LENGTH = struct.Struct("!Q")
 
 
 class NotPicklable(TypeError):
-    """A value cannot cross the border between processes; the text says which and why."""
+    """A value cannot be sent between processes; the text says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A call, and what its log lines are to say of the caller.
+    """A call, with the log context and the trace context of its caller.
 
-    `prepare` is a pickled function that sets up the log.
+    `set_up_log` is a pickled function.
     """
 
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
-    bound: Mapping[str, Any] = field(default_factory=dict)
+    log_context: Mapping[str, Any] = field(default_factory=dict)
     carrier: Mapping[str, str] = field(default_factory=dict)
-    prepare: bytes | None = None
+    set_up_log: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call returned; or the traceback of what it raised, which `error` and `text` tell.
+    """The result of a call, or the error that it raised, as text and with its traceback.
 
-    `error` is None when it would not survive the way.
+    `error` is None when it cannot be pickled.
     """
 
     result: Any = None
@@ -53,32 +53,32 @@ class Answer:
 
 
 def serve(descriptor: int, parent: int) -> None:
-    """Answer each job that comes on the socket until its other end is closed."""
-    leave_with_parent(parent=parent)
+    """Answer each job on the socket until the worker closes it."""
+    exit_with_parent(parent=parent)
     with (
-        socket.socket(fileno=descriptor) as line,
-        line.makefile("rb") as jobs,
-        # The worker may be gone, also in the middle of a message.
+        socket.socket(fileno=descriptor) as connection,
+        connection.makefile("rb") as jobs,
+        # The worker may end in the middle of a message.
         suppress(OSError, EOFError, pickle.UnpicklingError),
     ):
         while True:
             message = answer(pickle.load(jobs))  # noqa: S301 (from our own worker)
-            line.sendall(HEAD.pack(len(message)))
-            line.sendall(message)
+            connection.sendall(LENGTH.pack(len(message)))
+            connection.sendall(message)
 
 
-def answer(job: bytes) -> bytes:
-    """Do one job; whatever it raises is an answer too, also what would end this process."""
+def answer(pickled: bytes) -> bytes:
+    """Run a job; every exception is an answer, SystemExit included."""
     try:
-        told: Job = pickle.loads(job)  # noqa: S301 (from our own worker)
-        with _logged_as(told):
-            return _pickled(told, told.call(*told.args))
+        job: Job = pickle.loads(pickled)  # noqa: S301 (from our own worker)
+        with _logged_as(job):
+            return _pickled(job, job.call(*job.args))
     except BaseException as error:  # noqa: BLE001 (SystemExit of a job must not end the worker)
         return pickle.dumps(_failed(error))
 
 
 def describe(call: Callable[..., Any]) -> str:
-    """Name a call for people."""
+    """Return the name of a callable."""
     return getattr(call, "__qualname__", None) or repr(call)
 
 
@@ -93,35 +93,35 @@ def _pickled(job: Job, result: object) -> bytes:
 def _failed(error: BaseException) -> Answer:
     text = "".join(traceback.format_exception_only(error)).strip()
     trace = "".join(traceback.format_exception(error))
-    same = None
-    # Many errors take other arguments than those that they keep, and cannot be made again.
+    copyable = None
+    # Exceptions whose arguments differ from their `args` cannot be unpickled.
     with suppress(Exception):
         if type(pickle.loads(pickle.dumps(error))) is type(error) and isinstance(error, Exception):  # noqa: S301 (just made)
-            same = error
-    return Answer(error=same, text=text, trace=trace)
+            copyable = error
+    return Answer(error=copyable, text=text, trace=trace)
 
 
 @contextmanager
 def _logged_as(job: Job) -> Iterator[None]:
-    """Have the lines of the job name its caller's request and trace; without a log do nothing.
+    """Log with the request and the trace of the caller.
 
-    The log costs three times the memory of all else, so it is set up only for who can use it.
+    Without `logging` imported it does nothing: the log takes three times the memory of all else.
     """
     if "logging" not in sys.modules:
         yield
         return
-    if job.prepare is not None:
-        _prepare(job.prepare)
-    # Not at the top: they import the log.
+    if job.set_up_log is not None:
+        _set_up_log(job.set_up_log)
+    # Not at the top: these import `logging`.
     from structlog.contextvars import bound_contextvars  # noqa: PLC0415
 
     from slipway_kit.trace_context import continued  # noqa: PLC0415
 
-    with bound_contextvars(**job.bound), continued(job.carrier):
+    with bound_contextvars(**job.log_context), continued(job.carrier):
         yield
 
 
 @cache
-def _prepare(prepare: bytes) -> None:
+def _set_up_log(pickled: bytes) -> None:
     """Set up the log, once."""
-    pickle.loads(prepare)()  # noqa: S301 (from our own worker)
+    pickle.loads(pickled)()  # noqa: S301 (from our own worker)

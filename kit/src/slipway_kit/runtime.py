@@ -1,7 +1,4 @@
-"""The parts of one running service, each found by its type.
-
-What assembles the service adds the parts; a service adds its own with the same call.
-"""
+"""The parts of one running service, each found by its type."""
 
 from typing import TypeVar, cast
 
@@ -16,7 +13,7 @@ class MissingPart(LookupError):
 
 
 class Runtime:
-    """Parts by their types, one of each; every application has a runtime of its own."""
+    """The parts of one application by type, one of each."""
 
     __slots__ = ("_parts",)
 
@@ -24,9 +21,9 @@ class Runtime:
         self._parts: dict[type, object] = {}
 
     def add(self, part: P, kind: type[P] | None = None) -> P:
-        """Keep `part` in place of an earlier one of its type, and return it.
+        """Register `part` under its class, or under its base class `kind`, and return it.
 
-        It is found by its own class, or by `kind`, a class that it inherits from.
+        It replaces an earlier part of that type.
         """
         self._parts[kind or type(part)] = part
         return part
@@ -38,7 +35,7 @@ class Runtime:
         except KeyError:
             raise MissingPart(
                 f"The runtime has no {kind.__qualname__}: add one where the service is assembled;"
-                " what the lifespan opens is there while the service runs."
+                " parts that the lifespan opens exist only while the service runs."
             ) from None
 
 

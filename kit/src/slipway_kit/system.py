@@ -1,4 +1,4 @@
-"""Small questions to the operating system about parents and children."""
+"""Signals of parent and child processes."""
 
 import ctypes
 import os
@@ -11,35 +11,35 @@ from contextlib import contextmanager
 
 from slipway_kit.clock import now
 
-# What a process is told to leave with.
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+# Signals that ask a process to terminate.
+_TERMINATION = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _PR_SET_PDEATHSIG = 1
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 @contextmanager
-def endings_held() -> Iterator[None]:
-    """Hold back signals to leave while children are forked; they come when the block is over.
+def termination_signals_blocked() -> Iterator[None]:
+    """Block termination signals in the block, in which children are forked.
 
-    A child has its parent's handlers until it has its own, and a signal that those take is lost.
-    A child that was forked inside calls `take_endings` when it is ready for them.
+    A child has its parent's handlers until it installs its own, and a signal in between would be
+    lost. A child that is forked here calls `unblock_termination_signals` when it has them.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATION)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def take_endings() -> None:
-    """Take the signals to leave from now on, those that were held back first."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+def unblock_termination_signals() -> None:
+    """Deliver termination signals from now on, pending ones first."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION)
 
 
 def die_with_parent(sig: signal.Signals, *, parent: int) -> None:
-    """Have the kernel send `sig` to this process when `parent` ends; only Linux can.
+    """Have the kernel send `sig` to this process when `parent` ends; on Linux only.
 
-    A parent that ended before the call would go unnoticed, so `sig` is then sent at once.
+    When `parent` has ended already, the signal is sent at once.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, sig)
@@ -47,24 +47,24 @@ def die_with_parent(sig: signal.Signals, *, parent: int) -> None:
         os.kill(os.getpid(), sig)
 
 
-def leave_with_parent(*, parent: int) -> None:
-    """End this process when `parent` ends, whatever it does: by the kernel, or by looking.
+def exit_with_parent(*, parent: int) -> None:
+    """Kill this process when `parent` ends.
 
-    Where the kernel does not see to it, a thread looks each second, when Python's lock lets it.
+    Without help of the kernel a thread polls each second, as far as the GIL lets it run.
     """
     die_with_parent(signal.SIGKILL, parent=parent)
     if sys.platform != "linux":
-        threading.Thread(target=_leave_after, args=[parent], daemon=True).start()
+        threading.Thread(target=_exit_after, args=[parent], daemon=True).start()
 
 
-def _leave_after(parent: int) -> None:
+def _exit_after(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     os._exit(1)
 
 
-def child_lives(pid: int) -> bool:
-    """Tell whether our child `pid` still runs; a dead one is reaped."""
+def child_is_running(pid: int) -> bool:
+    """Tell whether the child `pid` runs, and reap it when it does not."""
     try:
         ended, _ = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
@@ -72,13 +72,13 @@ def child_lives(pid: int) -> bool:
     return ended == 0
 
 
-def end_child(pid: int, *, patience_seconds: float) -> None:
-    """End our child `pid`: ask with SIGTERM, and kill it when it is still there after a while."""
-    if not child_lives(pid):
+def terminate_child(pid: int, *, timeout_seconds: float) -> None:
+    """Send SIGTERM to the child `pid`, and SIGKILL when it runs after `timeout_seconds`."""
+    if not child_is_running(pid):
         return
     os.kill(pid, signal.SIGTERM)
-    give_up = now() + patience_seconds
-    while child_lives(pid):
+    give_up = now() + timeout_seconds
+    while child_is_running(pid):
         if now() > give_up:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

@@ -1,4 +1,4 @@
-"""A trace that goes on in another process; it imports little, for processes that compute."""
+"""Trace context between processes; it imports little, for the child processes of the pool."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from opentelemetry import context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-# What another process is told of a trace, whatever OTEL_PROPAGATORS says to other services.
+# Between our own processes; OTEL_PROPAGATORS applies to other services.
 TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 def carrier() -> dict[str, str]:
-    """Return the current trace as plain text for another process; empty when there is none."""
+    """Return the current trace context as headers, empty without a trace."""
     found: dict[str, str] = {}
     TRACE_CONTEXT.inject(found)
     return found
@@ -19,7 +19,7 @@ def carrier() -> dict[str, str]:
 
 @contextmanager
 def continued(carrier: Mapping[str, str]) -> Iterator[None]:
-    """Go on in the trace of `carrier`; log lines and spans made in the block belong to it."""
+    """Continue the trace of `carrier` within the block."""
     token = context.attach(TRACE_CONTEXT.extract(carrier, context.get_current()))
     try:
         yield

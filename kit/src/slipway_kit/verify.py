@@ -1,6 +1,6 @@
-"""Whether this copy of the library is unedited: its files against the sums in MANIFEST.
+"""Verify that this copy of the library is unedited: its files against the sums in MANIFEST.
 
-It needs the standard library alone, so that it runs where nothing is installed.
+Only the standard library is imported, so that it runs where nothing is installed.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ MANIFEST = "MANIFEST"
 
 
 def sums(package: Path = PACKAGE) -> dict[str, str]:
-    """Return the sha256 sum of every file of `package`, by its path in there."""
+    """Return the sha256 sum of every file of `package` by relative path."""
     return {
         path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in _files(package)
@@ -20,7 +20,7 @@ def sums(package: Path = PACKAGE) -> dict[str, str]:
 
 
 def render(found: Mapping[str, str]) -> str:
-    """Return sums as the text of a MANIFEST, which `sha256sum --check` reads as well."""
+    """Return the text of a MANIFEST, in the format of `sha256sum`."""
     return "".join(f"{found[name]}  {name}\n" for name in sorted(found))
 
 
@@ -51,7 +51,7 @@ def problems(package: Path = PACKAGE) -> list[str]:
 
 
 def _files(package: Path) -> Iterator[Path]:
-    """Yield what can be imported or read; bytecode and hidden files are nobody's edit."""
+    """Yield all files but MANIFEST, bytecode and hidden ones."""
     for path in package.rglob("*"):
         parts = path.relative_to(package).parts
         ignored = any(part == "__pycache__" or part.startswith(".") for part in parts)
@@ -60,12 +60,12 @@ def _files(package: Path) -> Iterator[Path]:
 
 
 def _shortened(missing: set[str], package: Path) -> list[str]:
-    """Return missing files, with one name in place of all in a folder that is missing itself."""
+    """Return missing files; a missing folder stands for all files in it."""
     return sorted({_topmost(PurePosixPath(name), package) for name in missing})
 
 
 def _topmost(name: PurePosixPath, package: Path) -> str:
-    """Return the first part of the way to `name` that is not there."""
+    """Return the topmost missing folder of `name`, or `name`."""
     for parent in reversed(name.parents):
         if not (package / parent).is_dir():
             return f"{parent}/"

@@ -21,29 +21,29 @@ def child(*, ignores_sigterm: bool = False) -> int:
 
 
 @pytest.mark.parametrize("ignores_sigterm", [False, True])
-def test_a_child_is_ended_for_certain(*, ignores_sigterm: bool) -> None:
+def test_a_child_is_terminated_or_killed(*, ignores_sigterm: bool) -> None:
     pid = child(ignores_sigterm=ignores_sigterm)
-    assert processes.child_lives(pid)
+    assert processes.child_is_running(pid)
     time.sleep(0.05)
-    processes.end_child(pid, patience_seconds=0.2)
-    assert not processes.child_lives(pid)
-    processes.end_child(pid, patience_seconds=0.2)
+    processes.terminate_child(pid, timeout_seconds=0.2)
+    assert not processes.child_is_running(pid)
+    processes.terminate_child(pid, timeout_seconds=0.2)
 
 
-def test_a_child_that_is_told_to_end_before_it_is_ready_ends_when_it_is() -> None:
+def test_a_child_signalled_before_its_handlers_are_installed_ends_once_they_are() -> None:
     swallowed: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda sig, _: swallowed.append(sig))
     try:
-        with processes.endings_held():
-            # To this thread: another one of the tests would take what is for the process.
+        with processes.termination_signals_blocked():
+            # To this thread: another thread could take a signal to the process.
             signal.raise_signal(signal.SIGTERM)
             assert swallowed == []
             pid = os.fork()
             if pid == 0:
-                # With its parent's handler still, as gunicorn's workers have for a moment.
+                # Its parent's handler is still installed, as in a new gunicorn worker.
                 os.kill(os.getpid(), signal.SIGTERM)
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                processes.take_endings()
+                processes.unblock_termination_signals()
                 os._exit(1)
         assert swallowed == [signal.SIGTERM]
     finally:
@@ -65,7 +65,7 @@ def test_a_child_of_a_dead_parent_ends_at_once(
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_a_busy_process_leaves_with_its_parent_also_where_the_kernel_does_not_see_to_it(
+def test_a_busy_process_exits_with_its_parent_also_without_help_of_the_kernel(
     monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     told, tell = os.pipe()
@@ -74,8 +74,8 @@ def test_a_busy_process_leaves_with_its_parent_also_where_the_kernel_does_not_se
         busy = os.fork()
         if busy == 0:
             monkeypatch.setattr(sys, "platform", platform)
-            monkeypatch.setattr(processes, "_LOOK_SECONDS", 0.01)
-            processes.leave_with_parent(parent=os.getppid())
+            monkeypatch.setattr(processes, "_POLL_SECONDS", 0.01)
+            processes.exit_with_parent(parent=os.getppid())
             os.write(tell, str(os.getpid()).encode())
             time.sleep(30)
         time.sleep(30)
@@ -84,11 +84,11 @@ def test_a_busy_process_leaves_with_its_parent_also_where_the_kernel_does_not_se
     os.close(tell)
     os.kill(middle, signal.SIGKILL)
     os.waitpid(middle, 0)
-    gone(pid)
+    wait_for_end(pid)
 
 
-def gone(pid: int) -> None:
-    """Wait until a process that is nobody's child here has ended."""
+def wait_for_end(pid: int) -> None:
+    """Wait until a process that is no child of the tests has ended."""
     give_up = time.monotonic() + 30
     with suppress(psutil.NoSuchProcess):
         while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
@@ -96,27 +96,27 @@ def gone(pid: int) -> None:
             time.sleep(0.01)
 
 
-def test_a_worker_is_due_after_its_requests_and_one_at_a_time() -> None:
-    turn = RecyclingLock()
-    recycling = Recycling(10, turn)
+def test_workers_are_recycled_after_max_requests_and_one_at_a_time() -> None:
+    lock = RecyclingLock()
+    recycling = Recycling(10, lock)
     assert not recycling.due(9)
-    assert not Recycling(0, turn).due(10**9)
-    other = taker(turn)
+    assert not Recycling(0, lock).due(10**9)
+    other = holder(lock)
     try:
         assert not recycling.due(10), "the other one is leaving"
     finally:
-        processes.end_child(other, patience_seconds=1)
+        processes.terminate_child(other, timeout_seconds=1)
     assert recycling.due(10)
-    turn._file.close()
+    lock._file.close()
 
 
-def taker(turn: RecyclingLock) -> int:
-    """Fork a worker that is due and leaves slowly."""
+def holder(lock: RecyclingLock) -> int:
+    """Fork a worker that takes the lock and exits late."""
     taken, told = os.pipe()
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.write(told, b"1" if Recycling(10, turn).due(10) else b"0")
+        os.write(told, b"1" if Recycling(10, lock).due(10) else b"0")
         time.sleep(30)
         os.kill(os.getpid(), signal.SIGKILL)
     assert os.read(taken, 1) == b"1"

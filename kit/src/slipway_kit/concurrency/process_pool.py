@@ -23,7 +23,7 @@ from anyio.abc import Process
 from slipway_kit.clock import now
 from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
-from slipway_kit.pool_child import HEAD, Answer, Job, NotPicklable, describe
+from slipway_kit.pool_child import LENGTH, Answer, Job, NotPicklable, describe
 from slipway_kit.trace_context import carrier
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Child:
         # No length is needed: a pickle marks its own end.
         self._writer.write(pickle.dumps(job))
         await self._writer.drain()
-        [length] = HEAD.unpack(await self._reader.readexactly(HEAD.size))
+        [length] = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
         return await self._reader.readexactly(length)
 
     async def stop(self) -> None:

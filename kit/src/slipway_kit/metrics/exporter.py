@@ -17,7 +17,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from slipway_kit.clock import now
 from slipway_kit.metrics.files import SafeCollector
-from slipway_kit.system import child_lives, die_with_parent, end_child
+from slipway_kit.system import child_is_running, die_with_parent, terminate_child
 
 log = structlog.get_logger()
 # A scraper that stops reading gives its thread back after so many seconds.
@@ -38,7 +38,7 @@ class Exporter:
 
     def ensure(self, *, inherited: Iterable[socket.socket] = ()) -> None:
         """Start the process unless it lives; it closes the `inherited` sockets first."""
-        if self._pid and child_lives(self._pid):
+        if self._pid and child_is_running(self._pid):
             return
         if now() - self._started < _PAUSE_SECONDS:
             return
@@ -53,7 +53,7 @@ class Exporter:
     def stop(self) -> None:
         """End the process and free the port."""
         if self._pid:
-            end_child(self._pid, patience_seconds=_STOP_SECONDS)
+            terminate_child(self._pid, timeout_seconds=_STOP_SECONDS)
         self._pid = 0
         self._listener.close()
 

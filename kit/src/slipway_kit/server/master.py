@@ -31,7 +31,7 @@ from slipway_kit.metrics import exporter, files
 from slipway_kit.metrics.folder import MetricsFolder
 from slipway_kit.server.ports import listen, require_free
 from slipway_kit.server.recycling import RecyclingLock
-from slipway_kit.system import die_with_parent, endings_held
+from slipway_kit.system import die_with_parent, termination_signals_blocked
 
 log = structlog.get_logger()
 
@@ -119,7 +119,7 @@ class Hooks:
 
         def spawn() -> int:
             # gunicorn tells each worker once to leave; who misses it serves until it is killed.
-            with endings_held():
+            with termination_signals_blocked():
                 pid: int = spawn_worker()
             return pid
 

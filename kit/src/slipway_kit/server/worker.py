@@ -30,7 +30,7 @@ from slipway_kit.runtime import runtime_of
 from slipway_kit.server.acceptor import Acceptor
 from slipway_kit.server.protocol import BoundedProtocol, HttpProtocol
 from slipway_kit.server.recycling import Recycling
-from slipway_kit.system import take_endings
+from slipway_kit.system import unblock_termination_signals
 
 log = structlog.get_logger()
 _TICKS_A_SECOND = 10
@@ -179,7 +179,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
     def init_signals(self) -> None:
         """Have SIGABRT, gunicorn's answer to a loop that stands still, write every stack."""
         super().init_signals()
-        take_endings()
+        unblock_termination_signals()
         faulthandler.enable(file=self.stacks, all_threads=True)
 
     def run(self) -> None:

@@ -374,4 +374,4 @@ async def test_a_job_tells_whose_request_it_is_for() -> None:
     with bound_contextvars(request_id="abc", user=object):
         await pool(family).run(abs, 1)
     [job] = family.children[0].jobs
-    assert job.bound == {"request_id": "abc", "user": "<class 'object'>"}
+    assert job.log_context == {"request_id": "abc", "user": "<class 'object'>"}
