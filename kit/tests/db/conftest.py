@@ -49,7 +49,7 @@ def notes_settings(notes_url: str) -> DatabaseSettings:
 @pytest.fixture
 def idle_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every connection of a pool that comes back count as idle for long."""
-    monkeypatch.setattr(pool, "TRUST_SECONDS", 0)
+    monkeypatch.setattr(pool, "PING_AFTER_SECONDS", 0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from kit.tests.support.turns import turns, until
 from slipway_kit.db.engine import open_database
 from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable
-from slipway_kit.db.pool import TRUST_SECONDS, MeasuredPool
+from slipway_kit.db.pool import PING_AFTER_SECONDS, MeasuredPool
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 
@@ -91,7 +91,7 @@ async def test_one_that_would_wait_for_too_long_is_refused_at_once(
         # As many may wait as there are connections.
         waiters = [asyncio.create_task(use(pool)) for _ in range(2)]
         await until(lambda: sampled(pool)[3] == 2)
-        with pytest.raises(DatabaseBusy, match="Too many requests wait for the database"):
+        with pytest.raises(DatabaseBusy, match="Too many requests are waiting for the database"):
             await use(pool)
         with pytest.raises(DatabaseBusy):
             async with pool.transaction() as session:
@@ -121,7 +121,7 @@ async def test_the_gate_hears_of_connections_that_are_given_back(pool: Database)
     assert (queue_limit._in_use, queue_limit._releases > 2) == (0, True)
 
 
-@pytest.mark.parametrize("seconds", [TRUST_SECONDS, TRUST_SECONDS - 0.1])
+@pytest.mark.parametrize("seconds", [PING_AFTER_SECONDS, PING_AFTER_SECONDS - 0.1])
 async def test_whether_a_connection_lives_takes_one_round_trip_when_it_was_idle(
     pool: Database, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
@@ -136,7 +136,7 @@ async def test_whether_a_connection_lives_takes_one_round_trip_when_it_was_idle(
     await use(pool)
     await turns()
     # What the pool is asked for is a statement that was prepared, of which no logger hears.
-    assert asked == ([";"] if seconds >= TRUST_SECONDS else [])
+    assert asked == ([";"] if seconds >= PING_AFTER_SECONDS else [])
 
 
 async def test_a_connection_that_was_closed_a_moment_ago_is_replaced_unseen(

@@ -1,6 +1,6 @@
-"""One outbound HTTP client per worker: its connections are kept, bounded and measured.
+"""One outbound HTTP client per worker: pooled connections, a concurrency limit and metrics.
 
-Every call has a deadline over all its tries, and is tried again only where that is safe.
+Every call has a deadline over all its attempts, and is retried only where that is safe.
 """
 
 import asyncio
@@ -10,12 +10,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
-import httpcore  # noqa: F401 (httpx does at first use, which is in each worker anew)
+import httpcore  # noqa: F401 (imported once, in the master: httpx imports it at first use)
 import httpx
 import structlog
 
-from slipway_kit.client.errors import UpstreamBusy, UpstreamTimeout, UpstreamUnavailable, translated
-from slipway_kit.client.retries import Call, Passing, tries
+from slipway_kit.client.errors import (
+    UpstreamBusy,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    translated_errors,
+)
+from slipway_kit.client.retries import Call, TransientResponse, attempts
 from slipway_kit.client.settings import HttpClientSettings
 from slipway_kit.clock import now
 from slipway_kit.errors import cause
@@ -27,33 +32,33 @@ from slipway_kit.tracing.provider import trace_client
 log = structlog.get_logger()
 
 CONNECTIONS = Gauge("http_client_connections", "Open outbound connections.", ["state"])
-MAX_CONNECTIONS = Gauge("http_client_max_connections", "Outbound connections that may be open.")
-WAITING = Gauge("http_client_waiting", "Outbound calls that wait for a connection.")
+MAX_CONNECTIONS = Gauge("http_client_max_connections", "Maximum number of outbound connections.")
+WAITING = Gauge("http_client_waiting", "Outbound calls that are waiting for a connection.")
 SECONDS = Histogram(
     "http_client_request_seconds",
-    "Time of an outbound call with all its tries, of a stream until it is closed.",
+    "Duration of an outbound call over all attempts; of a stream until it is closed.",
     ["outcome"],
 )
-RETRIES = Counter("http_client_retries_total", "Tries of outbound calls after the first one.")
+RETRIES = Counter("http_client_retries_total", "Retries of outbound calls.")
 
 
 class HttpClient:
     """Calls other services; raises `UpstreamUnavailable` (503) or `UpstreamTimeout` (504).
 
     Options are those of `httpx.AsyncClient.build_request`, such as `params`, `json`, `headers`.
-    Redirects are answers, never followed; so are errors: look at the status.
+    Redirects are not followed, and a status of 4xx or 5xx is not an exception: check it.
 
-    GET, HEAD, OPTIONS, PUT and DELETE are tried again after a connection that failed before an
-    answer and after 502, 503 or 504; other methods only when no connection was made; a body that is
-    a stream or a file, never.
+    GET, HEAD, OPTIONS, PUT and DELETE are retried when the connection fails before a response and
+    after 502, 503 or 504; other methods only when no connection was made. A call whose body is a
+    stream or a file is never retried.
     """
 
     def __init__(self, client: httpx.AsyncClient, settings: HttpClientSettings) -> None:
         self._client, self._settings = client, settings
-        # In front of httpx's own queue, which loses a connection when a waiter is cancelled in the
-        # moment of its turn.
+        # In front of httpx's own queue, which leaks a connection when a waiter is cancelled just as
+        # it gets one.
         self._limiter = anyio.CapacityLimiter(settings.max_connections)
-        self._queue_limit = QueueLimit("http_client", self._places)
+        self._queue_limit = QueueLimit("http_client", self._pool_state)
 
     async def get(self, url: str, **options: Any) -> httpx.Response:
         """Send a GET; see `request`."""
@@ -64,59 +69,59 @@ class HttpClient:
         return await self.request("POST", url, **options)
 
     async def request(self, method: str, url: str, **options: Any) -> httpx.Response:
-        """Return the whole answer, whatever its status, within the total deadline.
+        """Return the complete response, whatever its status, within the total deadline.
 
-        One of more than `max_response_bytes` is `UpstreamUnavailable`.
+        A response over `max_response_bytes` raises `UpstreamUnavailable`.
         """
         call = Call(method.upper(), url, options)
         async with (
             self._measured(call),
-            self._deadline() as left,
-            AsyncExitStack() as held,
+            self._deadline() as remaining,
+            AsyncExitStack() as stack,
         ):
-            response = await self._answer(call, left, held)
+            response = await self._answer(call, remaining, stack)
             await self._read(response)
             return response
 
     @asynccontextmanager
     async def stream(self, method: str, url: str, **options: Any) -> AsyncIterator[httpx.Response]:
-        """Give an answer whose body is read as it comes; leaving the block closes the connection.
+        """Yield a response whose body is read as it arrives; leaving the block closes it.
 
-        The total deadline ends when the answer begins; then each piece has the read timeout. The
-        size is not bounded.
+        The total deadline covers the time to the response head; after that each read has the read
+        timeout. The size is not limited.
         """
         call = Call(method.upper(), url, options)
-        async with self._measured(call), AsyncExitStack() as held:
-            async with self._deadline() as left:
-                response = await self._answer(call, left, held)
+        async with self._measured(call), AsyncExitStack() as stack:
+            async with self._deadline() as remaining:
+                response = await self._answer(call, remaining, stack)
             yield response
 
     def sample(self) -> None:
-        """Set the gauges of connections to what they are now."""
+        """Set the gauges of connections."""
         found = [connection.is_idle() for pool in self._pools() for connection in pool.connections]
         CONNECTIONS.labels("idle").set(found.count(True))
         CONNECTIONS.labels("active").set(found.count(False))
         MAX_CONNECTIONS.set(self._settings.max_connections)
         WAITING.set(self._limiter.statistics().tasks_waiting)
 
-    def _places(self) -> PoolState:
+    def _pool_state(self) -> PoolState:
         limiter = self._limiter
         free = limiter.available_tokens > 0
         waiting = 0 if free else limiter.statistics().tasks_waiting
         return PoolState(free, self._settings.max_connections, waiting)
 
     def _pools(self) -> Iterator[Any]:
-        """Yield the pools below httpx, which shows them to nobody: one, and one a proxy."""
+        """Yield httpx's connection pools, which are private: one, and one for each proxy."""
         transports = {self._client._transport, *self._client._mounts.values()}  # noqa: SLF001
         yield from (pool for each in transports if (pool := getattr(each, "_pool", None)))
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[None]:
-        """Take one of the connections, or say that none is free."""
+        """Hold one of the connections, or raise an error when none is free in time."""
         limiter = self._limiter
         if self._queue_limit.refuses():
             raise UpstreamBusy
-        # Not the task: one that reads a stream may send a request meanwhile.
+        # Not the task: a task that reads a stream may send another request meanwhile.
         borrower = object()
         try:
             async with asyncio.timeout(self._settings.pool_timeout_seconds):
@@ -135,9 +140,9 @@ class HttpClient:
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[Callable[[], float]]:
-        """Hold a call to the total deadline and that of the request, whichever is first.
+        """Apply the total deadline or that of the request, whichever is earlier.
 
-        Give a function that says how much of it is left.
+        Yields a function that returns the remaining seconds.
         """
         until = deadline_within(self._settings.total_timeout_seconds)
         deadline = asyncio.timeout_at(until)
@@ -151,17 +156,17 @@ class HttpClient:
 
     @asynccontextmanager
     async def _measured(self, call: Call) -> AsyncIterator[None]:
-        """Measure a call by its outcome, and turn what httpx raises into an outcome of ours."""
+        """Record the duration of a call by outcome, and translate the errors of httpx."""
         started, outcome = now(), "error"
         try:
-            with translated():
+            with translated_errors():
                 yield
             outcome = f"{call.status // 100}xx"
         except (UpstreamTimeout, UpstreamUnavailable) as error:
             outcome = "timeout" if isinstance(error, UpstreamTimeout) else "unavailable"
-            # One that is refused is counted: a line for each would cost more than the refusal.
+            # A refusal is only counted: a log line would cost more than the refusal itself.
             if not isinstance(error, UpstreamBusy):
-                # In the log alone: which upstreams there are is no business of a client.
+                # Only in the log: clients must not learn which upstreams there are.
                 host = httpx.URL(call.url).host
                 log.warning("upstream failed", method=call.method, host=host, cause=cause(error))
             raise
@@ -172,29 +177,31 @@ class HttpClient:
             SECONDS.labels(outcome).observe(now() - started)
 
     async def _answer(
-        self, call: Call, left: Callable[[], float], held: AsyncExitStack
+        self, call: Call, remaining: Callable[[], float], stack: AsyncExitStack
     ) -> httpx.Response:
-        """Send a request until it is answered; `held` closes the answer and frees its connection.
+        """Send a request, with retries; `stack` closes the response and frees its connection.
 
-        None is held between two tries.
+        No connection is held between two attempts.
         """
-        async for attempt in tries(call, attempts=1 + self._settings.retries):
+        async for attempt in attempts(call, limit=1 + self._settings.retries):
             with attempt:
                 if attempt.num > 1:
                     RETRIES.inc()
-                async with AsyncExitStack() as this_try:
-                    await this_try.enter_async_context(self._connection())
+                async with AsyncExitStack() as attempt_stack:
+                    await attempt_stack.enter_async_context(self._connection())
                     request = self._client.build_request(call.method, call.url, **call.options)
-                    # What is left of our time is what an answer is worth waiting for.
-                    request.headers.setdefault(TIMEOUT_HEADER, f"{max(left(), 0.001):.3f}")
+                    # The upstream gets the remaining time as its deadline.
+                    request.headers.setdefault(TIMEOUT_HEADER, f"{max(remaining(), 0.001):.3f}")
                     response = await self._client.send(request, stream=True)
-                    this_try.push_async_callback(response.aclose)
-                    if attempt.num <= self._settings.retries and call.passing(response, left()):
-                        raise Passing(response)
-                    held.push_async_exit(this_try.pop_all())
+                    attempt_stack.push_async_callback(response.aclose)
+                    if attempt.num <= self._settings.retries and call.should_retry(
+                        response, remaining()
+                    ):
+                        raise TransientResponse(response)
+                    stack.push_async_exit(attempt_stack.pop_all())
                     call.status = response.status_code
                     return response
-        raise AssertionError("the last try is an answer or an error")
+        raise AssertionError("the last attempt returns or raises")
 
     async def _read(self, response: httpx.Response) -> None:
         size, parts = 0, []
@@ -206,7 +213,7 @@ class HttpClient:
                     f" {self._settings.max_response_bytes} bytes."
                 )
             parts.append(part)
-        # As httpx's aread() does, which has no bound.
+        # Like httpx's aread(), which has no size limit.
         response._content = b"".join(parts)  # noqa: SLF001
 
 
@@ -214,8 +221,8 @@ class HttpClient:
 async def open_http_client(settings: HttpClientSettings) -> AsyncIterator[HttpClient]:
     """Open the client of this worker; its connections open on first use.
 
-    Proxies and .netrc are taken from the environment only on purpose: a variable that a base image
-    or a cluster sets must not send calls, and passwords, elsewhere.
+    Proxies and .netrc of the environment are ignored by default: a variable that a base image or a
+    cluster sets must not redirect calls and passwords.
     """
     client = httpx.AsyncClient(
         timeout=httpx.Timeout(
@@ -232,7 +239,7 @@ async def open_http_client(settings: HttpClientSettings) -> AsyncIterator[HttpCl
         trust_env=settings.trust_env,
         follow_redirects=False,
     )
-    # Its line for each call holds the whole URL, and that may hold secrets.
+    # httpx logs the whole URL of each call, which may contain secrets.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     trace_client(client)
     async with client:

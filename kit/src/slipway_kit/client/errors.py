@@ -1,4 +1,4 @@
-"""What a service that this one asks may do wrong."""
+"""Errors of outbound calls, with an HTTP meaning."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,26 +9,26 @@ from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 
 
 class UpstreamUnavailable(Unavailable):
-    """A service that this one asks is down, talks nonsense, or no connection to it is free."""
+    """The upstream is down or sent an invalid response, or no connection is free."""
 
     detail = "A service that this one depends on is not available; try again soon."
 
 
 class UpstreamBusy(UpstreamUnavailable, Overloaded):
-    """So many calls wait for a connection that one more would wait for too long."""
+    """The queueing delay for an outbound connection would be too long."""
 
-    detail = "Too many requests wait for other services; try again soon."
+    detail = "Too many requests are waiting for other services; try again soon."
 
 
 class UpstreamTimeout(DeadlineExceeded):
-    """A service that this one asks takes too long."""
+    """The upstream did not answer in time."""
 
     detail = "A service that this one depends on took too long to answer."
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what httpx raises into an outcome of ours; a mistake in the call stays a bug."""
+def translated_errors() -> Iterator[None]:
+    """Translate the errors of httpx; an invalid call stays a bug."""
     try:
         yield
     except (httpx.ReadTimeout, httpx.WriteTimeout) as error:

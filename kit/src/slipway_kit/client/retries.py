@@ -1,4 +1,4 @@
-"""Which outbound calls may be tried again, and after which pause."""
+"""Which outbound calls are retried, and after which pause."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -11,19 +11,18 @@ import httpx
 import stamina
 
 IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
-# Asked again, the upstream or another instance of it may answer.
-PASSING = {
+TRANSIENT_STATUSES = {
     HTTPStatus.BAD_GATEWAY,
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 }
-# Between tries, unless the upstream names a time; seconds.
+# Pauses between attempts without a Retry-After header, seconds.
 FIRST_PAUSE, LONGEST_PAUSE, JITTER = 0.05, 0.5, 0.05
 
 
 @dataclass(slots=True)
 class Call:
-    """One outbound call with all its tries; `status` is 0 until it is answered."""
+    """One outbound call with all its attempts; `status` is 0 until there is a response."""
 
     method: str
     url: str
@@ -32,23 +31,27 @@ class Call:
 
     @property
     def repeatable(self) -> bool:
-        """Whether its body is there a second time: a stream or a file is not."""
+        """Whether the body can be sent again: a stream or a file cannot."""
         return (
             "files" not in self.options
             and isinstance(self.options.get("content"), str | bytes | None)
             and isinstance(self.options.get("data"), Mapping | None)
         )
 
-    def passing(self, response: httpx.Response, left_seconds: float) -> bool:
-        """Tell whether a later try may be answered otherwise, within the time that is left."""
-        if not (self.repeatable and self.method in IDEMPOTENT and response.status_code in PASSING):
+    def should_retry(self, response: httpx.Response, remaining_seconds: float) -> bool:
+        """Whether a retry may succeed within `remaining_seconds`."""
+        if not (
+            self.repeatable
+            and self.method in IDEMPOTENT
+            and response.status_code in TRANSIENT_STATUSES
+        ):
             return False
-        pause = pause_asked_for(response)
-        return (LONGEST_PAUSE if pause is None else pause) < left_seconds
+        pause = retry_after_seconds(response)
+        return (LONGEST_PAUSE if pause is None else pause) < remaining_seconds
 
     def pause_after(self, error: Exception) -> bool | float:
-        """Tell whether to try again after an error, or after how many seconds."""
-        if isinstance(error, Passing):
+        """Return whether to retry after an error, or the seconds to wait before."""
+        if isinstance(error, TransientResponse):
             return True if error.pause is None else error.pause
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             # Nothing was sent.
@@ -57,19 +60,19 @@ class Call:
         return self.method in IDEMPOTENT and isinstance(error, broken)
 
 
-class Passing(Exception):
-    """An answer that a later try may not get."""
+class TransientResponse(Exception):
+    """A response whose status may differ on the next attempt."""
 
     def __init__(self, response: httpx.Response) -> None:
         super().__init__(f"status {response.status_code}")
-        self.pause = pause_asked_for(response)
+        self.pause = retry_after_seconds(response)
 
 
-def tries(call: Call, *, attempts: int) -> AsyncIterator[stamina.Attempt]:
-    """Give the tries of a call, each a context manager; the last error is raised as it is."""
+def attempts(call: Call, *, limit: int) -> AsyncIterator[stamina.Attempt]:
+    """Return the attempts of a call, each a context manager; the last error is raised as it is."""
     context = stamina.retry_context(
         on=call.pause_after,
-        attempts=attempts if call.repeatable else 1,
+        attempts=limit if call.repeatable else 1,
         timeout=None,
         wait_initial=FIRST_PAUSE,
         wait_max=LONGEST_PAUSE,
@@ -78,8 +81,8 @@ def tries(call: Call, *, attempts: int) -> AsyncIterator[stamina.Attempt]:
     return aiter(context)
 
 
-def pause_asked_for(response: httpx.Response) -> float | None:
-    """Read Retry-After, seconds or a date; `None` when it says nothing sensible."""
+def retry_after_seconds(response: httpx.Response) -> float | None:
+    """Parse Retry-After, seconds or a date; `None` when it is missing or invalid."""
     header = response.headers.get("Retry-After", "")
     if header.isascii() and header.isdigit():
         return float(header)

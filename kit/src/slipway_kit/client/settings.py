@@ -1,4 +1,4 @@
-"""How many connections one worker opens to others, and how long it waits for answers."""
+"""Connection pool, timeouts and retries of outbound HTTP calls."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -7,12 +7,12 @@ from slipway_kit.config.group import Group
 
 
 class HttpClientSettings(Group):
-    """How many connections one worker opens to others, and how long it waits for answers."""
+    """Connection pool, timeouts and retries of outbound HTTP calls."""
 
     model_config = SettingsConfigDict(env_prefix="HTTP_CLIENT_")
 
     max_connections: int = Field(
-        default=100, ge=1, le=10_000, description="outbound connections of one worker at most"
+        default=100, ge=1, le=10_000, description="most outbound connections of one worker"
     )
     max_keepalive_connections: int = Field(
         default=20, ge=0, le=10_000, description="outbound connections kept while idle"
@@ -24,7 +24,7 @@ class HttpClientSettings(Group):
         default=2, gt=0, le=600, description="longest wait for an outbound connection to open"
     )
     read_timeout_seconds: float = Field(
-        default=5, gt=0, le=600, description="longest wait for the next bytes of an answer"
+        default=5, gt=0, le=600, description="longest wait for the next bytes of a response"
     )
     write_timeout_seconds: float = Field(
         default=5, gt=0, le=600, description="longest wait until a piece of a request is sent"
@@ -33,13 +33,15 @@ class HttpClientSettings(Group):
         default=0.5, gt=0, le=600, description="longest wait for one of the outbound connections"
     )
     total_timeout_seconds: float = Field(
-        default=7, gt=0, le=600, description="longest outbound call, seconds over all its tries"
+        default=7, gt=0, le=600, description="longest outbound call, seconds over all attempts"
     )
     retries: int = Field(
-        default=2, ge=0, le=10, description="further tries of an outbound call where that is safe"
+        default=2, ge=0, le=10, description="retries of an outbound call where that is safe"
     )
     max_response_bytes: int = Field(
-        default=10 * 2**20, ge=1, description="largest answer to an outbound call, unpacked"
+        default=10 * 2**20,
+        ge=1,
+        description="largest response to an outbound call, bytes after decompression",
     )
     trust_env: bool = Field(
         default=False,

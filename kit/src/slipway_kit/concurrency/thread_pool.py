@@ -138,12 +138,12 @@ def _measuring(
     # Requests that have had a thread: FastAPI takes another one for their response.
     known: WeakSet[Any] = WeakSet()
 
-    def places() -> PoolState:
+    def pool_state() -> PoolState:
         free = limiter is None or limiter.available_tokens > 0
         return PoolState(free, 1 if limiter is None else int(limiter.total_tokens), waiting)
 
     queue_limit = QueueLimit(
-        "threads" if purpose == DEFAULT else f"threads:{purpose}", places, clock=clock
+        "threads" if purpose == DEFAULT else f"threads:{purpose}", pool_state, clock=clock
     )
 
     # `acquire` and `async with` call this.
@@ -153,7 +153,7 @@ def _measuring(
         again = isinstance(borrower, asyncio.Task) and borrower in known
         if not again and queue_limit.refuses():
             raise ThreadPoolFull
-        started, queues = clock(), not places().free
+        started, queues = clock(), not pool_state().free
         waiting += queues
         if again and queues:
             asyncio.get_running_loop().call_soon(_move_to_front, self, borrower)

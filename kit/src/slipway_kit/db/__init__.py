@@ -1,4 +1,4 @@
-"""PostgreSQL: the engine, its measured pool, sessions, spans of statements, migrations."""
+"""PostgreSQL: engine, connection pool, sessions, statement spans and migrations."""
 
 from slipway_kit.db.engine import open_database
 from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable, StatementTimeout

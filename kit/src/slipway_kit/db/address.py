@@ -1,4 +1,4 @@
-"""Where the database is: each form of address that operators hand out, as asyncpg wants it."""
+"""Database URLs in each form that operators hand out, parsed for asyncpg."""
 
 import re
 import ssl
@@ -21,12 +21,12 @@ _PARAMETERS = "application_name, host, port, ssl, sslcert, sslkey, sslmode, sslr
 
 
 class AddressError(ValueError):
-    """The address makes no sense; the sentence never holds a part that may be secret."""
+    """The address is invalid; the message never contains a part that may be secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How the connection is secured; the modes mean what libpq's `sslmode` means."""
+    """TLS of the connection; the modes are those of libpq's `sslmode`."""
 
     mode: TlsMode = "prefer"
     root: str | None = None
@@ -34,7 +34,7 @@ class Tls:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise `AddressError` when the parts contradict each other."""
+        """Raise `AddressError` when fields contradict each other."""
         if self.root and self.mode in {"disable", "allow", "prefer"}:
             raise AddressError(
                 f"sslrootcert checks nothing with sslmode={self.mode}; use sslmode=verify-full"
@@ -67,7 +67,7 @@ class Tls:
                 context.load_verify_locations(cafile=self.root)
         if self.certificate:
             with _named("sslcert", self.certificate):
-                # An empty password: without one OpenSSL asks at the terminal for an encrypted key.
+                # An empty password: without it OpenSSL prompts on the terminal for that of the key.
                 context.load_cert_chain(self.certificate, self.key, password="")
         return context
 
@@ -83,7 +83,7 @@ def _named(parameter: str, path: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One database and the role that uses it; what is `None` is left to PostgreSQL's defaults."""
+    """One database and its role; `None` means PostgreSQL's default."""
 
     host: str | None = None
     port: int = 5432
@@ -94,8 +94,8 @@ class Address:
     tls: Tls = field(default_factory=Tls)
 
     def arguments(self) -> dict[str, Any]:
-        """Return what `asyncpg.connect` needs to find the database and to trust it."""
-        # libpq ignores sslmode on a socket: nothing leaves the machine.
+        """Return the arguments of `asyncpg.connect`."""
+        # Like libpq, ignore sslmode on a local socket.
         on_socket = self.host is None or self.host.startswith("/")
         return {
             "host": self.host,
@@ -108,7 +108,7 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Read a URL or raise `AddressError`."""
+    """Parse a URL or raise `AddressError`."""
     match = _URL.fullmatch(url.strip())
     if match is None:
         raise AddressError(
@@ -132,7 +132,7 @@ def _parameters(query: str) -> Iterator[tuple[str, str]]:
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
         if name not in _PARAMETERS.split(", "):
-            # A password with an unescaped ? in it ends up here, so the name is not repeated.
+            # The name is not shown: it may be part of a password with an unescaped question mark.
             raise AddressError(f"it has a parameter that is none of {_PARAMETERS}")
         if value:
             yield name, unquote(value)

@@ -12,7 +12,7 @@ DISPOSE_SECONDS = 1.0
 
 
 async def connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
-    """Open a connection or raise `DatabaseUnavailable`, also when a file that it needs is gone."""
+    """Open a connection or raise `DatabaseUnavailable`, also when a file it needs is missing."""
     try:
         return await asyncpg.connect(**settings.connect_arguments)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -23,9 +23,9 @@ async def connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Rec
 async def open_connection(
     settings: DatabaseSettings,
 ) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """Give a connection outside the pool; after an error it is dropped without a farewell.
+    """Yield a connection outside the pool; after an error it is terminated, not closed.
 
-    A farewell waits for the server, and the error may be that the server is out of reach.
+    A clean close waits for the server, which may be unreachable.
     """
     connection = await connect(settings)
     try:
@@ -36,7 +36,7 @@ async def open_connection(
 
 
 async def check_once(settings: DatabaseSettings) -> None:
-    """Raise `DatabaseUnavailable` with a sentence for the operator unless the database answers."""
+    """Raise `DatabaseUnavailable` with a message for the operator unless the database answers."""
     address = settings.address
     place = f"{address.host or 'the local socket'} port {address.port}"
     try:

@@ -1,4 +1,4 @@
-"""The engine of one worker, and what an error of its driver means."""
+"""The engine of one worker, and the translation of its driver's errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,9 +22,8 @@ from slipway_kit.db.statements import trace_database
 from slipway_kit.tracing.origin import Origin
 
 log = structlog.get_logger()
-# Below the idle time after which firewalls and balancers forget a connection.
+# Below the idle timeout of common firewalls and load balancers.
 POOL_RECYCLE_SECONDS = 1800
-
 
 _QUERY_CANCELLED = "57014"
 # Shutting down, crashed, starting up; connection failures; too many connections.
@@ -35,9 +34,9 @@ _GONE = ("57P01", "57P02", "57P03", "08", "53300")
 async def open_database(
     settings: DatabaseSettings, *, spans: type[Origin] = Origin
 ) -> AsyncIterator[Database]:
-    """Create the engine; connections open on first use, so a slow database delays no start.
+    """Yield the database; connections open on first use, so a slow database delays no start.
 
-    Where traces are open, `spans` makes one of each statement.
+    While tracing is on, `spans` makes a span for each statement.
     """
     engine = _engine(settings, spans)
     try:
@@ -70,23 +69,22 @@ def _engine(settings: DatabaseSettings, spans: type[Origin]) -> AsyncEngine:
 
 
 def _ping_in_one_trip(dialect: Dialect, *, pgbouncer: bool) -> None:
-    """Have the pool ask a connection at little cost whether it lives.
+    """Make the pool's ping cost one round trip, and replace the connection on any error.
 
-    SQLAlchemy asks inside a transaction, which pgbouncer needs: three round trips in place of one
-    (its issue 10226). And the network's own errors pass it by there: one that does not answer in
-    time, which is closed as well, would be a bug of the route.
+    SQLAlchemy pings inside a transaction, which only pgbouncer needs: three round trips (its issue
+    10226). It also lets network errors such as a timeout through, and the route would answer 500.
     """
-    asks = dialect.do_ping
+    default_ping = dialect.do_ping
 
     def do_ping(dbapi_connection: DBAPIConnection) -> bool:
         connection = cast("AdaptedConnection", dbapi_connection)
         try:
             if pgbouncer:
-                return asks(dbapi_connection)
-            connection.run_async(_ask)
+                return default_ping(dbapi_connection)
+            connection.run_async(_ping)
         except Exception as error:
-            # However it failed, it is of no use; the server may have said its last word and not
-            # have closed it yet, on which asyncpg trips in ways of its own.
+            # Any error makes the connection useless. asyncpg raises unusual ones when the server
+            # has ended the session but not closed the socket yet.
             connection.driver_connection.terminate()
             closed: type[Exception] = dialect.loaded_dbapi.InterfaceError
             raise closed("connection is closed") from error
@@ -95,13 +93,13 @@ def _ping_in_one_trip(dialect: Dialect, *, pgbouncer: bool) -> None:
     dialect.do_ping = do_ping  # type: ignore[method-assign]
 
 
-async def _ask(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    # Not `execute` with nothing: that leaves asyncpg confused about the next answer.
+async def _ping(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    # Not `execute` with an empty query: asyncpg then misreads the next answer.
     await connection.fetchrow(";")
 
 
 async def _dispose(engine: AsyncEngine) -> None:
-    """Close the pool; each close waits for the server, which may be out of reach."""
+    """Close the pool with a deadline: each close waits for a server that may be unreachable."""
     try:
         async with asyncio.timeout(DISPOSE_SECONDS):
             await engine.dispose()
@@ -119,12 +117,12 @@ def _connector(
 
 
 def _driver_error(context: ExceptionContext) -> None:
-    """Translate what the driver raised; its raw `OSError` and `TimeoutError` are the network's.
+    """Translate an error of the driver into an error of this library.
 
-    Those of the code above, such as a route's own `TimeoutError`, never come here.
+    Only driver errors come here, so an `OSError` or `TimeoutError` is the network's, not a route's.
     """
     error = context.original_exception
-    # The pool answers a failed ping with a new connection.
+    # After a failed ping the pool opens a new connection.
     if context.is_pre_ping or not isinstance(error, Exception):
         return
     lost = isinstance(error, OSError) or _sqlstate(error).startswith(_GONE)

@@ -1,4 +1,4 @@
-"""Schema versions: which ones this code knows, which one the database has, and the way between."""
+"""Schema migrations: the revisions this code knows, the one the database has, and upgrades."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,23 +25,23 @@ from slipway_kit.db.connection import open_connection
 from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.db.settings import DatabaseSettings
 
-# Any number that no other user of the same database takes for an advisory lock.
+# An arbitrary number that no other user of the database uses for an advisory lock.
 LOCK_KEY = 0x51_70_3A_9E
 LOCK_SECONDS = 300.0
 LOCK_POLL_SECONDS = 0.2
-# A statement that waits for a table makes every later one wait behind it.
+# Every later statement on a table queues behind one that waits for a lock on it.
 TABLE_LOCK_SECONDS = 3.0
 
 log = structlog.get_logger()
 
 
 class MigrationError(Exception):
-    """The schema could not be brought to the version asked for; the text says what to do."""
+    """The migration failed; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The newest revisions that this code knows, and all of them."""
+    """The head revisions of this code, and all revisions it knows."""
 
     heads: frozenset[str]
     known: frozenset[str]
@@ -49,7 +49,7 @@ class Versions:
     def obstacle(self, found: frozenset[str]) -> str | None:
         """Return why a database at `found` does not fit this code, or `None` when it does.
 
-        An unknown revision is a newer one: in the middle of a rollout old pods go on serving.
+        An unknown revision is a newer one: during a rollout old pods keep serving.
         """
         if not self.heads or found - self.known or found == self.heads:
             return None
@@ -61,7 +61,7 @@ class Versions:
 
 @cache
 def known_versions(folder: Path) -> Versions:
-    """Read the revisions in `folder`; a service without a table has none."""
+    """Read the revisions in `folder`; a missing folder has none."""
     if not folder.exists():
         return Versions(frozenset(), frozenset())
     scripts = ScriptDirectory(str(folder))
@@ -70,10 +70,10 @@ def known_versions(folder: Path) -> Versions:
 
 
 async def applied_versions(settings: DatabaseSettings) -> frozenset[str]:
-    """Return the revisions of the database, on a connection of its own; none when it is empty."""
+    """Return the revisions of the database, over its own connection; none when it is empty."""
     async with open_connection(settings) as connection:
-        # In a transaction: pgbouncer would give each half of a query another server. It is begun
-        # by hand: a block would roll back on its way out, and wait for a server out of reach.
+        # In a transaction, because pgbouncer could run each query on another server. Not in a
+        # block: its rollback would wait for an unreachable server.
         await connection.execute("BEGIN READ ONLY")
         rows = []
         if await connection.fetchval("SELECT to_regclass('alembic_version')"):
@@ -83,12 +83,12 @@ async def applied_versions(settings: DatabaseSettings) -> frozenset[str]:
 
 
 def current(settings: DatabaseSettings) -> str:
-    """Name the revision of the database; empty when there is none."""
+    """Return the revision of the database, or an empty string."""
     return ", ".join(sorted(asyncio.run(applied_versions(settings))))
 
 
 def upgrade(settings: DatabaseSettings, folder: Path, revision: str = "head") -> None:
-    """Apply what is missing up to `revision`; of several at once one applies, the others wait.
+    """Upgrade to `revision`; of several migrators at once one runs, the others wait.
 
     `folder` holds the revisions and alembic's `env.py`.
     """
@@ -96,14 +96,14 @@ def upgrade(settings: DatabaseSettings, folder: Path, revision: str = "head") ->
 
 
 def downgrade(settings: DatabaseSettings, folder: Path, revision: str) -> None:
-    """Go back to `revision`; `base` is the empty schema."""
+    """Downgrade to `revision`; `base` is the empty schema."""
     _run(settings, folder, partial(command.downgrade, revision=revision))
 
 
 def run_environment(metadata: MetaData) -> None:
-    """Do what alembic was told to, under the lock; `migrations/env.py` calls this.
+    """Run alembic's command under the lock; `migrations/env.py` calls this.
 
-    Alembic's own command line brings no settings; then they are read from the environment.
+    Under alembic's own command line the settings are read from the environment.
     """
     settings = context.config.attributes.get("settings") or read(DatabaseSettings)
     asyncio.run(_run_locked(settings, metadata))
@@ -112,7 +112,7 @@ def run_environment(metadata: MetaData) -> None:
 def config_for(settings: DatabaseSettings, folder: Path) -> Config:
     """Return alembic's configuration without its file."""
     config = Config(attributes={"settings": settings})
-    # The file format of alembic gives % a meaning.
+    # Alembic interpolates % in its options.
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
 
@@ -144,7 +144,7 @@ def _run(settings: DatabaseSettings, folder: Path, action: Callable[[Config], No
 async def _run_locked(settings: DatabaseSettings, metadata: MetaData) -> None:
     async with _lock(settings):
         arguments = {**settings.connect_arguments, "command_timeout": None}
-        # A migration may take longer than any request: only the deadlines of locks are ours.
+        # A migration may take longer than any request: only waiting for locks has a deadline.
         arguments["server_settings"] = {
             "application_name": "migrate",
             "lock_timeout": f"{TABLE_LOCK_SECONDS * 1000:.0f}",
@@ -163,7 +163,7 @@ def _migrate(connection: Connection, metadata: MetaData) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        # A failing revision keeps those before it; CREATE INDEX CONCURRENTLY can leave its own.
+        # A failed revision keeps those before it; CREATE INDEX CONCURRENTLY needs to end its own.
         transaction_per_migration=True,
         on_version_apply=lambda *, step, **_: _log_step(step),
     )
@@ -179,10 +179,10 @@ def _log_step(step: MigrationInfo) -> None:
 
 @asynccontextmanager
 async def _lock(settings: DatabaseSettings) -> AsyncIterator[None]:
-    """Hold a session lock on a connection of its own; it ends with the connection, also by kill.
+    """Hold a session-level advisory lock on its own connection; a kill releases it too.
 
-    It is tried again and again: a statement that waits for the lock would hold a snapshot, and
-    CREATE INDEX CONCURRENTLY would wait for that one for ever.
+    The lock is polled: a waiting statement would hold a snapshot, and CREATE INDEX CONCURRENTLY of
+    the other migrator would wait for that for ever.
     """
     async with open_connection(settings) as connection:
         give_up = now() + LOCK_SECONDS

@@ -1,11 +1,11 @@
-"""The base of every table."""
+"""The base class of every table."""
 
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
 
 class Model(DeclarativeBase):
-    """Base of every table; constraints have names, so that migrations can drop them."""
+    """Base class of every table; constraints have names, so that migrations can drop them."""
 
     metadata = MetaData(
         naming_convention={

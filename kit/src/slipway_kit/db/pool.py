@@ -1,4 +1,4 @@
-"""The connection pool of SQLAlchemy, with the waits that it does not tell of."""
+"""SQLAlchemy's connection pool with metrics and a queue limit."""
 
 from typing import Any, cast
 
@@ -11,32 +11,31 @@ from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.overload.queue_limit import PoolState, QueueLimit
 
-SIZE = Gauge("db_pool_size", "Connections that the database pool keeps.")
+SIZE = Gauge("db_pool_size", "Size of the database connection pool.")
 CHECKED_OUT = Gauge(
-    "db_pool_checked_out", "Connections that somebody holds now, those beyond the pool included."
+    "db_pool_checked_out", "Connections in use, including those beyond the pool size."
 )
-OVERFLOW = Gauge("db_pool_overflow", "Connections beyond the size of the pool.")
-WAITING = Gauge("db_pool_waiting", "Those who wait for a connection of the pool.")
+OVERFLOW = Gauge("db_pool_overflow", "Connections beyond the pool size.")
+WAITING = Gauge("db_pool_waiting", "Requests that are waiting for a connection of the pool.")
 WAIT_SECONDS = Histogram(
     "db_pool_wait_seconds",
-    "How long it took to get a connection that others held.",
+    "Queueing delay for a connection of the pool.",
     buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
-# Firewalls and balancers that forget a connection take minutes.
-TRUST_SECONDS = 1.0
+# Firewalls and load balancers drop idle connections only after minutes.
+PING_AFTER_SECONDS = 1.0
 _RETURNED = "returned at"
-TIMEOUTS = Counter("db_pool_timeouts_total", "Waits for a connection that were given up.")
+TIMEOUTS = Counter("db_pool_timeouts_total", "Waits for a connection that timed out.")
 
 
 class PoolBusyError(PoolTimeoutError):
-    """So many wait for a connection already that one more would wait for too long."""
+    """The queueing delay for a connection would be too long."""
 
 
 class MeasuredPool(AsyncAdaptedQueuePool):
-    """Measures how long it takes to get a connection, and refuses at once where it would be long.
+    """Measures the queueing delay for a connection, and refuses when it would be too long.
 
-    One that came back a moment ago is not asked whether it lives, as `pool_pre_ping` would: unless
-    the server has closed it, it is as alive as any answer could say.
+    A connection that was returned less than `PING_AFTER_SECONDS` ago is not pinged.
     """
 
     waiting = 0
@@ -44,31 +43,31 @@ class MeasuredPool(AsyncAdaptedQueuePool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._queue_limit = QueueLimit("db_pool", self._places, clock=self.clock)
+        self._queue_limit = QueueLimit("db_pool", self._pool_state, clock=self.clock)
         self._observe = observer(WAIT_SECONDS)
 
     def sample(self) -> None:
-        """Set the gauges to what they are now."""
+        """Set the gauges."""
         SIZE.set(self.size())
         CHECKED_OUT.set(self.checkedout())
         OVERFLOW.set(max(self.overflow(), 0))
         WAITING.set(self.waiting)
 
     def refuse_if_busy(self) -> None:
-        """Raise `PoolBusyError` when one more would wait for too long."""
+        """Raise `PoolBusyError` when one more request would wait too long."""
         if not self._has_free() and self._queue_limit.refuses():
             raise PoolBusyError
 
     def _has_free(self) -> bool:
         return self._overflow < self._max_overflow or self.checkedin() > 0
 
-    def _places(self) -> PoolState:
+    def _pool_state(self) -> PoolState:
         return PoolState(self._has_free(), self.size() + self._max_overflow, self.waiting)
 
     def _do_get(self) -> ConnectionPoolEntry:
         if self._has_free():
             self._observe(0)
-            return self._trusted(self._at_once())
+            return self._without_ping_if_recent(self._get_free())
         self.refuse_if_busy()
         self.waiting += 1
         started = self.clock()
@@ -81,19 +80,19 @@ class MeasuredPool(AsyncAdaptedQueuePool):
             self.waiting -= 1
             self._observe(self.clock() - started)
         self._queue_limit.acquired(self.checkedout())
-        return self._trusted(found)
+        return self._without_ping_if_recent(found)
 
-    def _trusted(self, record: ConnectionPoolEntry) -> ConnectionPoolEntry:
-        """Have SQLAlchemy take a connection for a new one, which it asks nothing."""
+    def _without_ping_if_recent(self, record: ConnectionPoolEntry) -> ConnectionPoolEntry:
+        """Mark a recently used connection as fresh: SQLAlchemy pings no fresh ones."""
         returned = record.info.get(_RETURNED)
-        if returned is not None and self.clock() - returned < TRUST_SECONDS:
+        if returned is not None and self.clock() - returned < PING_AFTER_SECONDS:
             driver: asyncpg.Connection[asyncpg.Record] | None = record.driver_connection
             if driver is not None and not driver.is_closed():
                 cast("Any", record).fresh = True
         return record
 
-    def _at_once(self) -> ConnectionPoolEntry:
-        # It may have to connect first, and that takes its place as long as a failure lasts.
+    def _get_free(self) -> ConnectionPoolEntry:
+        # The slot is taken before connecting, which may take as long as its timeout.
         self._queue_limit.acquired(self.checkedout() + 1)
         try:
             return super()._do_get()

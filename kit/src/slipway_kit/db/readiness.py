@@ -1,4 +1,4 @@
-"""What readiness asks of the database."""
+"""The readiness check of the database schema."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -11,7 +11,7 @@ NO_ANSWER = "The database does not answer."
 
 
 class ReadinessSettings(Group):
-    """What a worker needs to take traffic."""
+    """What a worker needs to be ready."""
 
     model_config = SettingsConfigDict(env_prefix="READINESS_")
 
@@ -30,7 +30,7 @@ class SchemaCheck:
         self._settings, self._versions, self._fits = settings, versions, False
 
     async def __call__(self, _: object) -> str | None:
-        """Return why the schema does not fit, or `None`; raise when it cannot be asked."""
+        """Return why the schema does not fit, or `None`; raise if the database does not answer."""
         found = await applied_versions(self._settings)
         obstacle = None if self._fits else self._versions.obstacle(found)
         self._fits = obstacle is None

@@ -1,4 +1,4 @@
-"""Where the database is, and how much of it one worker process may take."""
+"""Address, pool and timeouts of the database."""
 
 import socket
 from pathlib import Path
@@ -10,19 +10,18 @@ from pydantic_settings import SettingsConfigDict
 from slipway_kit.config.group import Group
 from slipway_kit.db.address import Address, AddressError, parse
 
-# A transaction that nobody continues, such as an export whose reader stalls, is ended after this.
+# PostgreSQL ends a transaction that idles longer, such as an export whose reader stalls.
 IDLE_IN_TRANSACTION_MS = 60_000
-# PostgreSQL ends a statement by itself; this much later it must be out of reach.
+# PostgreSQL cancels a late statement itself; after this extra time it counts as unreachable.
 NETWORK_GRACE_SECONDS = 1.0
-# Of the time that others wait for a connection: one that hangs is given up while they still do.
+# Share of the pool timeout: a hanging connect ends before the requests that wait for it do.
 CONNECT_SHARE = 0.75
-
 
 _SEPARATE_FIELDS = {"host", "port", "name", "user"}
 
 
 class DatabaseSettings(Group):
-    """Where the database is, and how much of it one worker process may take."""
+    """Address, pool and timeouts of the database."""
 
     model_config = SettingsConfigDict(env_prefix="DATABASE_")
 
@@ -42,7 +41,7 @@ class DatabaseSettings(Group):
     )
     pool_size: int = Field(default=10, ge=1, le=500, description="connections per worker")
     max_overflow: int = Field(
-        default=0, ge=0, le=500, description="connections beyond the pool under a burst"
+        default=0, ge=0, le=500, description="connections beyond the pool size, during a burst"
     )
     pool_timeout_seconds: float = Field(
         default=2, gt=0, le=60, description="seconds to wait for a connection, else 503"
@@ -52,7 +51,7 @@ class DatabaseSettings(Group):
     )
     pgbouncer: bool = Field(
         default=False,
-        description="a pgbouncer in transaction mode is between; set statement_timeout on the role",
+        description="pgbouncer in transaction mode is used; set statement_timeout on the role",
     )
     echo: bool = Field(default=False, description="log every statement; refused in production")
 
@@ -60,7 +59,7 @@ class DatabaseSettings(Group):
     def _check(self) -> Self:
         if self.url is not None and (twice := _SEPARATE_FIELDS & self.model_fields_set):
             name = f"DATABASE_{min(twice).upper()}"
-            raise ValueError(f"DATABASE_URL and {name} say the same thing twice; set one of them")
+            raise ValueError(f"DATABASE_URL and {name} contradict each other; set one of them")
         if self.url is not None and self.address.password and (self.password or self.password_file):
             raise ValueError("DATABASE_URL has a password already; remove the other one")
         if self.password and self.password_file:
@@ -75,7 +74,7 @@ class DatabaseSettings(Group):
 
     @property
     def address(self) -> Address:
-        """Where the database is, from the URL or from the separate settings."""
+        """The address from the URL or from the separate settings."""
         if self.url is None:
             return Address(self.host, self.port, self.user, name=self.name)
         try:
@@ -85,7 +84,7 @@ class DatabaseSettings(Group):
 
     @property
     def connect_arguments(self) -> dict[str, Any]:
-        """Keywords for `asyncpg.connect`, made anew from files that may have been rotated."""
+        """Arguments of `asyncpg.connect`; files are read each time, as they may be rotated."""
         arguments = self.address.arguments()
         if self.password is not None:
             arguments["password"] = self.password.get_secret_value()
@@ -95,7 +94,7 @@ class DatabaseSettings(Group):
         arguments["server_settings"] = self._server_settings()
         arguments["command_timeout"] = self.statement_timeout_ms / 1000 + NETWORK_GRACE_SECONDS
         if self.pgbouncer:
-            # Statements prepared on one server connection are unknown to the next.
+            # A prepared statement exists on one server connection only.
             arguments["statement_cache_size"] = 0
         return arguments
 
@@ -108,7 +107,7 @@ class DatabaseSettings(Group):
         return settings
 
     def _read_password(self) -> str:
-        assert self.password_file is not None  # noqa: S101 - callers look first
+        assert self.password_file is not None  # noqa: S101 - callers check
         try:
             return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError):

@@ -1,8 +1,8 @@
-"""A span for each SQL statement, in the names of OpenTelemetry's stable conventions.
+"""A span for each SQL statement, by OpenTelemetry's stable semantic conventions.
 
-OpenTelemetry's own instrumentation refuses SQLAlchemy 2.1, patches it for the whole process, never
-ends the span of a statement whose error another listener translates, and copies the server's
-message, which may quote a value, into the span.
+OpenTelemetry's own instrumentation refuses SQLAlchemy 2.1, patches the whole process, never ends
+the span of a statement whose error another listener translates, and copies the server's message,
+which may contain values, into the span.
 """
 
 import re
@@ -21,38 +21,38 @@ from slipway_kit.db.address import Address
 from slipway_kit.tracing.origin import Origin
 from slipway_kit.tracing.provider import recording
 
-# Instrumentation scope: who makes these spans.
+# The instrumentation scope.
 SCOPE_NAME = "slipway_kit.db"
-# Of a statement that inserts many rows, the end says nothing new.
+# The text of a longer statement, such as a bulk insert, is cut.
 MAX_TEXT = 4096
-# Statements that are asked again and again.
-_MOST_KNOWN = 256
+# Statements whose span name and attributes are cached.
+_MAX_CACHED = 256
 _SYSTEM = "postgresql"
 _FIRST_WORD = re.compile(r"[A-Za-z]+")
-# Within the first connection's questions for the server's version, which are nobody's statements.
+# Set while SQLAlchemy asks the first connection for the server's version.
 _initializing: ContextVar[bool] = ContextVar("initializing", default=False)
 
 
 def trace_database(dialect: Dialect, address: Address, *, origin: type[Origin] = Origin) -> None:
-    """Make a span of each statement that `dialect` sends; nothing without traces.
+    """Make a span for each statement that `dialect` sends; do nothing while tracing is off.
 
-    It holds the text with placeholders, never the values. SQLAlchemy has events for this, which
-    take time of every connection and statement, traced or not.
+    Spans hold the text with placeholders, never the values. SQLAlchemy's events would cost time for
+    every statement, traced or not.
     """
     if not recording():
         return
     traced = _Statements(address, origin)
     for name in ("do_execute", "do_executemany", "do_execute_no_params"):
         setattr(dialect, name, traced.around(getattr(dialect, name)))
-    _leave_out_initialization(dialect)
+    _skip_initialization(dialect)
 
 
 class _Statements:
-    """Makes the spans of one engine."""
+    """Makes the statement spans of one engine."""
 
     def __init__(self, address: Address, origin: type[Origin]) -> None:
         self._origin = origin(trace.get_tracer_provider(), SCOPE_NAME, kind=SpanKind.CLIENT)
-        self._told = lru_cache(maxsize=_MOST_KNOWN)(self._tell)
+        self._describe_cached = lru_cache(maxsize=_MAX_CACHED)(self._describe)
         self._namespace = address.name or ""
         self._attributes: dict[str, str | int] = {
             db_attributes.DB_SYSTEM_NAME: _SYSTEM,
@@ -63,16 +63,16 @@ class _Statements:
             self._attributes[db_attributes.DB_NAMESPACE] = address.name
 
     def around(self, send: Callable[..., None]) -> Callable[..., None]:
-        """Return `send`, whose second argument is a statement, with a span around it."""
+        """Wrap `send`, whose second argument is a statement, in a span."""
 
-        def sends(cursor: DBAPICursor, statement: str, *rest: Any, **context: Any) -> None:
-            # A request's own span knows that it is not recorded; the SDK takes 20 us to say so.
+        def traced_send(cursor: DBAPICursor, statement: str, *rest: Any, **context: Any) -> None:
+            # Asking the span of the request is faster than the SDK's sampler, which takes 20 us.
             if _initializing.get() or not getattr(trace.get_current_span(), "recorded", True):
                 send(cursor, statement, *rest, **context)
                 return
-            # Those that insert many rows are long, and each is another.
-            told = self._told if len(statement) <= MAX_TEXT else self._tell
-            span = self._origin.begin_here(*told(statement))
+            # Long statements are bulk inserts, which rarely repeat.
+            describe = self._describe_cached if len(statement) <= MAX_TEXT else self._describe
+            span = self._origin.begin_here(*describe(statement))
             try:
                 send(cursor, statement, *rest, **context)
             except BaseException as error:
@@ -81,10 +81,10 @@ class _Statements:
             finally:
                 span.end()
 
-        return sends
+        return traced_send
 
-    def _tell(self, statement: str) -> tuple[str, dict[str, str | int]]:
-        """Return the name and the attributes of its span."""
+    def _describe(self, statement: str) -> tuple[str, dict[str, str | int]]:
+        """Return the name and the attributes of the span."""
         word = _FIRST_WORD.match(statement.lstrip())
         operation = word[0].upper() if word else _SYSTEM
         return f"{operation} {self._namespace}".rstrip(), {
@@ -94,7 +94,7 @@ class _Statements:
         }
 
 
-def _leave_out_initialization(dialect: Dialect) -> None:
+def _skip_initialization(dialect: Dialect) -> None:
     initializes = dialect.initialize
 
     def initialize(connection: Connection) -> None:

@@ -5,7 +5,13 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from slipway_kit.client.retries import LONGEST_PAUSE, Call, Passing, pause_asked_for, tries
+from slipway_kit.client.retries import (
+    LONGEST_PAUSE,
+    Call,
+    TransientResponse,
+    attempts,
+    retry_after_seconds,
+)
 
 
 def answer(status: int, retry_after: str | None = None) -> httpx.Response:
@@ -32,12 +38,12 @@ def test_the_pause_an_upstream_asks_for_is_read(header: str | None, seconds: flo
     response = httpx.Response(503)
     if header is not None:
         response.headers = httpx.Headers([(b"retry-after", header.encode())])
-    assert pause_asked_for(response) == seconds
+    assert retry_after_seconds(response) == seconds
 
 
 def test_a_date_is_a_pause_from_now_on() -> None:
     then = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    pause = pause_asked_for(answer(503, then))
+    pause = retry_after_seconds(answer(503, then))
     assert pause is not None
     assert 3500 < pause <= 3600
 
@@ -52,12 +58,12 @@ async def test_the_next_try_comes_after_the_pause_that_the_upstream_names(
         pauses.append(seconds)
 
     async def ask() -> None:
-        async for attempt in tries(Call("GET", "/", {}), attempts=3):
+        async for attempt in attempts(Call("GET", "/", {}), limit=3):
             with attempt:
-                raise Passing(answer(503, "7" if attempt.num == 1 else None))
+                raise TransientResponse(answer(503, "7" if attempt.num == 1 else None))
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    with pytest.raises(Passing):
+    with pytest.raises(TransientResponse):
         await ask()
     named, own = pauses
     assert named == 7
@@ -88,14 +94,14 @@ def test_an_error_is_tried_again_where_nothing_can_happen_twice(
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 def test_an_answer_passes_for_methods_that_may_be_repeated(method: str) -> None:
-    assert Call(method, "/", {}).passing(answer(503), 5)
-    assert not Call(method, "/", {}).passing(answer(200), 5)
-    assert not Call("POST", "/", {}).passing(answer(503), 5)
+    assert Call(method, "/", {}).should_retry(answer(503), 5)
+    assert not Call(method, "/", {}).should_retry(answer(200), 5)
+    assert not Call("POST", "/", {}).should_retry(answer(503), 5)
 
 
-@pytest.mark.parametrize(("left", "passing"), [(3.1, True), (3, False)])
-def test_a_pause_has_to_fit_into_the_time_that_is_left(left: float, passing: bool) -> None:
-    assert Call("GET", "/", {}).passing(answer(503, "3"), left) is passing
+@pytest.mark.parametrize(("remaining", "retried"), [(3.1, True), (3, False)])
+def test_a_pause_has_to_fit_into_the_time_that_is_left(remaining: float, retried: bool) -> None:
+    assert Call("GET", "/", {}).should_retry(answer(503, "3"), remaining) is retried
 
 
 @pytest.mark.parametrize(
@@ -113,4 +119,4 @@ def test_a_pause_has_to_fit_into_the_time_that_is_left(left: float, passing: boo
 def test_a_stream_or_a_file_is_there_once(options: dict[str, object], repeatable: bool) -> None:
     call = Call("PUT", "/", options)
     assert call.repeatable is repeatable
-    assert call.passing(answer(503), 5) is repeatable
+    assert call.should_retry(answer(503), 5) is repeatable

@@ -38,7 +38,7 @@ def test_a_url_without_a_password_takes_it_from_elsewhere(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"url": "postgresql://db/shop", "host": "other"}, "DATABASE_HOST say the same"),
+        ({"url": "postgresql://db/shop", "host": "other"}, "DATABASE_HOST contradict"),
         ({"url": "postgresql://a:b@db/shop", "password": SECRET}, "a password already"),
         ({"password": SECRET, "password_file": "/etc/hostname"}, "not both"),
         ({"password_file": "/nowhere/password"}, "/nowhere/password cannot be read"),
