@@ -80,17 +80,23 @@ def fields() -> Iterator[Any]:
 
 
 @pytest.fixture
-def original(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Give FastAPI's own functions, as they are now; what a test enables is taken back.
-
-    What it patches is taken back after that.
-    """
+def _as_before() -> Iterator[None]:
+    """Have the memory on again, where an app of an earlier test had it on."""
     enabled = bool(fastapi_memo._originals)
     fastapi_memo.disable()
-    yield {name: getattr(FASTAPI, name) for name in NAMES}
-    fastapi_memo.disable()
+    yield
     if enabled:
         fastapi_memo.enable()
+
+
+@pytest.fixture
+def original(_as_before: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Give FastAPI's own functions, as they are now; what a test enables is taken back.
+
+    What it patches is taken back after that, and only then the memory is on again.
+    """
+    yield {name: getattr(FASTAPI, name) for name in NAMES}
+    fastapi_memo.disable()
 
 
 def test_every_answer_is_that_of_fastapi_the_second_time_too(original: dict[str, Any]) -> None:
