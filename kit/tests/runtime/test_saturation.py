@@ -78,8 +78,8 @@ def test_a_route_that_blocks_the_loop_is_logged_once_with_its_line_and_its_reque
         headers = {"X-Request-ID": "blocks"}
         connection.request("GET", "/scenarios/block?seconds=1.5", headers=headers)
         worker = json.loads(connection.getresponse().read())["pid"]
-    over = eventually(lambda: of(service, "event loop turns again", worker))
-    [line] = of(service, "event loop stands still", worker)
+    over = eventually(lambda: of(service, "event loop runs again", worker))
+    [line] = of(service, "event loop is blocked", worker)
     assert "scenarios.py" in line["line"]
     assert line["line"].endswith("in stand_still")
     assert any(" in block" in frame for frame in line["frames"])
@@ -95,14 +95,14 @@ def of(service: Service, event: str, pid: int) -> list[dict[str, Any]]:
 
 
 def test_a_worker_that_was_stopped_did_not_stall(service: Service) -> None:
-    before = service.events_so_far("event loop stands still")
+    before = service.events_so_far("event loop is blocked")
     for worker in service.workers():
         os.kill(worker, signal.SIGSTOP)
     time.sleep(1)
     for worker in service.workers():
         os.kill(worker, signal.SIGCONT)
     time.sleep(0.5)
-    assert service.events_so_far("event loop stands still") == before
+    assert service.events_so_far("event loop is blocked") == before
 
 
 def test_a_scan_adds_no_series(service: Service) -> None:

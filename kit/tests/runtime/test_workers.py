@@ -40,7 +40,7 @@ def test_a_worker_whose_loop_stands_still_is_replaced_and_its_line_is_logged(sta
         assert time.monotonic() - began < 2 + 1 + 2
         assert broken.exception(5) is not None
     assert len(before & set(service.workers())) == 1
-    stack = service.events("worker stood still")[0]["stack"]
+    stack = service.events("worker was blocked")[0]["stack"]
     assert "scenarios.py" in stack
     assert "stand_still" in stack
 
@@ -52,10 +52,10 @@ def test_a_lifespan_that_stands_still_is_killed_and_its_line_is_logged(
     service = start(WORKER_TIMEOUT_SECONDS=2, SCENARIO_FILE=order)
     order.write_text("block")
     service.kill(service.workers()[0])
-    eventually(lambda: service.events_so_far("worker stood still"), seconds=8)
+    eventually(lambda: service.events_so_far("worker was blocked"), seconds=8)
     order.write_text("")
     eventually(lambda: len(service.events_so_far("service ready")) == 3, seconds=8)
-    assert "stand_still" in service.events("worker stood still")[0]["stack"]
+    assert "stand_still" in service.events("worker was blocked")[0]["stack"]
 
 
 def test_a_start_that_waits_too_long_logs_the_line_and_stops_the_service(
@@ -108,7 +108,7 @@ def test_a_recycled_worker_finishes_a_stream_that_outlasts_the_timeout(start: St
     assert {int(line) for line in rest} == {owner}
     eventually(lambda: not service.lives(owner), seconds=10)
     assert "worker is recycled" in service.text
-    assert not service.events("worker stood still")
+    assert not service.events("worker was blocked")
     eventually(lambda: len(service.workers()) == 2)
 
 

@@ -1,8 +1,8 @@
-"""Accepts connections, all that wait when the event loop is busy.
+"""Accepts the whole backlog of connections in one iteration while the event loop is busy.
 
-uvloop accepts one a turn of the loop. While a turn takes milliseconds, as under load it does,
-clients wait for seconds where nobody sees them. With an idle loop one a turn is right: other
-workers listen on the same socket, and the first to wake would take all of a crowd.
+uvloop accepts one connection per iteration. Under load an iteration takes milliseconds, and clients
+would wait in the kernel's backlog for seconds. An idle loop still accepts one: the other workers
+listen on the same socket, and a burst should spread over all of them.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from contextlib import suppress
 import structlog
 
 log = structlog.get_logger()
-# In one turn of a busy loop.
-_MOST_AT_ONCE = 64
-# Without file descriptors or memory, until it tries again.
+# Connections per iteration of a busy loop.
+_MAX_PER_ITERATION = 64
+# Before it retries without file descriptors or memory.
 _PAUSE_SECONDS = 1.0
-_SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Acceptor:
-    """Hands each connection of a listening socket, which it owns, to a new protocol.
+    """Gives each connection of a listening socket, which it owns, to a new protocol.
 
-    It does what uvicorn wants of a server: `close`, and `wait_closed`.
+    To uvicorn it is a server: it has `close` and `wait_closed`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Acceptor:
         self._watch()
 
     def close(self) -> None:
-        """Accept nothing more; what is connected stays."""
+        """Stop accepting; open connections stay."""
         if self._listening.fileno() < 0:
             return
         if self._pause is None:
@@ -55,7 +55,7 @@ class Acceptor:
         self._listening.close()
 
     async def wait_closed(self) -> None:
-        """Wait for connections that are about to begin."""
+        """Wait for connections that are being set up."""
         if self._connecting:
             await asyncio.wait(self._connecting)
 
@@ -64,18 +64,18 @@ class Acceptor:
         self._loop.add_reader(self._listening, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_MOST_AT_ONCE if self._busy() else 1):
+        for _ in range(_MAX_PER_ITERATION if self._busy() else 1):
             try:
                 connection, _ = self._listening.accept()
             except OSError as error:
-                # Most often nobody waits any more; a client may also have left already.
-                if error.errno in _SHORT_OF:
-                    self._rest(error)
+                # The backlog is empty, or a client has left already.
+                if error.errno in _EXHAUSTED:
+                    self._pause_accepting(error)
                 return
             self._connect(connection)
 
-    def _rest(self, error: OSError) -> None:
-        log.error("cannot accept connections", error=str(error), again_in=_PAUSE_SECONDS)
+    def _pause_accepting(self, error: OSError) -> None:
+        log.error("cannot accept connections", error=str(error), retry_seconds=_PAUSE_SECONDS)
         self._loop.remove_reader(self._listening)
         self._pause = self._loop.call_later(_PAUSE_SECONDS, self._watch)
 
@@ -86,6 +86,6 @@ class Acceptor:
         task.add_done_callback(self._connecting.discard)
 
     async def _begin(self, connection: socket.socket) -> None:
-        # A client that has left, or that speaks no TLS, is nobody's error.
+        # The client has left, or its TLS handshake failed.
         with suppress(OSError):
             await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls)

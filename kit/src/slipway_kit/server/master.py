@@ -1,6 +1,6 @@
-"""What the gunicorn master does beside forking workers: metric files, exporter, checks, logs.
+"""The gunicorn master's hooks: metric files, exporter, checks at the start, logs.
 
-`gunicorn.conf.py` runs again at each SIGHUP and makes new hooks; what they own is the arbiter's.
+`gunicorn.conf.py` makes new hooks at each SIGHUP, so their state is kept at the arbiter.
 """
 
 import gc
@@ -36,42 +36,42 @@ from slipway_kit.system import die_with_parent, termination_signals_blocked
 log = structlog.get_logger()
 
 
-class History:
-    """Two notes that all processes share: whether a worker ever served, or ever failed to start."""
+class StartHistory:
+    """Two flags in shared memory: whether a worker ever was ready, or ever failed to start."""
 
     def __init__(self) -> None:
-        self._notes = mmap.mmap(-1, 2)
+        self._flags = mmap.mmap(-1, 2)
 
-    def served(self) -> None:
-        """Note that a worker is ready."""
-        self._notes[0] = 1
+    def ready(self) -> None:
+        """Record that a worker is ready."""
+        self._flags[0] = 1
 
     def failed(self) -> None:
-        """Note that a worker could not start."""
-        self._notes[1] = 1
+        """Record that a worker could not start."""
+        self._flags[1] = 1
 
     @property
-    def hopeless(self) -> bool:
-        """Whether workers have failed to start and none ever did."""
-        return bool(self._notes[1]) and not self._notes[0]
+    def no_worker_starts(self) -> bool:
+        """Whether workers failed to start and none was ever ready."""
+        return bool(self._flags[1]) and not self._flags[0]
 
 
 @dataclass
 class Master:
-    """What one master owns, from `on_starting` to `on_exit`."""
+    """The state of one master, from `on_starting` to `on_exit`."""
 
     folder: MetricsFolder
     exporter: exporter.Exporter | None
     identity: files.SlotIdentity = field(default_factory=files.SlotIdentity)
-    turn: RecyclingLock = field(default_factory=RecyclingLock)
-    history: History = field(default_factory=History)
+    recycling_lock: RecyclingLock = field(default_factory=RecyclingLock)
+    history: StartHistory = field(default_factory=StartHistory)
 
 
 class JsonLogger(Logger):  # type: ignore[misc]  # the package has no types
-    """gunicorn's own lines go where the service's go, in the same format."""
+    """Logs gunicorn's own lines like those of the service."""
 
     def setup(self, cfg: Config) -> None:
-        """Take level and format from the service's settings."""
+        """Apply the level and the format of the settings."""
         super().setup(cfg)
         server = read(ServerSettings)
         logs.configure(level=server.log_level, json=server.logs_json)
@@ -81,8 +81,8 @@ class JsonLogger(Logger):  # type: ignore[misc]  # the package has no types
 class Hooks:
     """gunicorn's hooks, each under its own name.
 
-    `slug` names the folder of metric files; `check` raises `Unavailable` when the service cannot
-    start because something that it stands on is missing.
+    `slug` names the folder of metric files; `check` raises `Unavailable` when a dependency that the
+    start needs is missing.
     """
 
     slug: str
@@ -90,26 +90,25 @@ class Hooks:
     check: Callable[[], None]
 
     def on_starting(self, arbiter: Arbiter) -> None:
-        """Check what the service needs, then load the app once for all workers to share.
+        """Check the dependencies of the service, then import the app once for all workers.
 
-        gunicorn's own preload would load it before this hook, and metrics made while it is
-        imported would have no folder yet.
+        gunicorn's own preload comes before this hook, when metrics have no folder yet.
         """
         try:
-            self._begin(arbiter)
+            self._start(arbiter)
         except (SettingsError, files.VolumeFullError, Unavailable) as error:
             for line in str(error).splitlines():
-                print(f"error: {line}", file=sys.stderr)  # noqa: T201 (for whoever started it)
+                print(f"error: {line}", file=sys.stderr)  # noqa: T201 (for the terminal)
             sys.exit(1)
 
     def when_ready(self, arbiter: Arbiter) -> None:
-        """Freeze what workers will share, start the exporter, and look after all of them."""
+        """Freeze the heap that workers will share, start the exporter, and supervise both."""
         gc.collect()
         gc.freeze()
         manage_workers = arbiter.manage_workers
 
-        def manage_all() -> None:
-            if arbiter.service.history.hopeless:
+        def supervise() -> None:
+            if arbiter.service.history.no_worker_starts:
                 reason = "no worker could start; the log says why"
                 raise HaltServer(reason, Arbiter.WORKER_BOOT_ERROR)
             _ensure_exporter(arbiter)
@@ -118,22 +117,22 @@ class Hooks:
         spawn_worker = arbiter.spawn_worker
 
         def spawn() -> int:
-            # gunicorn tells each worker once to leave; who misses it serves until it is killed.
+            # gunicorn sends SIGTERM once; a worker that lost it would serve until it is killed.
             with termination_signals_blocked():
                 pid: int = spawn_worker()
             return pid
 
-        arbiter.manage_workers, arbiter.spawn_worker = manage_all, spawn
+        arbiter.manage_workers, arbiter.spawn_worker = supervise, spawn
         _ensure_exporter(arbiter)
 
     def pre_fork(self, arbiter: Arbiter, worker: Worker) -> None:
-        """Give the worker a slot and a file for its last words."""
+        """Give the worker a slot, and a file for the stacks of a worker that is killed."""
         worker.slot = files.lowest_free(other.slot for other in arbiter.WORKERS.values())
         worker.stacks = tempfile.TemporaryFile(dir=arbiter.cfg.worker_tmp_dir)  # noqa: SIM115 (closed in child_exit)
         worker.master = arbiter.service
 
     def post_fork(self, arbiter: Arbiter, worker: Worker) -> None:
-        """Be this worker: its metric files, its parent."""
+        """In the new worker: open the metric files of its slot, and follow the master's end."""
         master: Master = arbiter.service
         if master.exporter:
             master.exporter.forget()
@@ -141,22 +140,22 @@ class Hooks:
         die_with_parent(signal.SIGTERM, parent=worker.ppid)
 
     def child_exit(self, arbiter: Arbiter, worker: Worker) -> None:
-        """Log where a killed worker stood, and forget its live gauges."""
+        """Log the stacks of a killed worker, and remove its live gauges."""
         stacks: IO[bytes] = worker.stacks
         stacks.seek(0)
         if text := stacks.read().decode(errors="replace"):
-            log.error("worker stood still", worker=worker.pid, stack=text)
+            log.error("worker was blocked", worker=worker.pid, stack=text)
         stacks.close()
         files.mark_dead(worker.slot, folder=arbiter.service.folder.path)
 
     def on_exit(self, arbiter: Arbiter) -> None:
-        """End the exporter and give the metrics folder back."""
+        """Stop the exporter and release the metrics folder."""
         master: Master = arbiter.service
         if master.exporter:
             master.exporter.stop()
         master.folder.release()
 
-    def _begin(self, arbiter: Arbiter) -> None:
+    def _start(self, arbiter: Arbiter) -> None:
         require_one_version()
         master = self._claim(workers=arbiter.cfg.workers)
         try:
@@ -164,7 +163,7 @@ class Hooks:
             files.install(master.identity, master.folder.path)
             files.adopt(REGISTRY)
             arbiter.app.wsgi()
-            # It imports its backend when a loop asks for it, in each worker anew.
+            # anyio imports its backend at the first use: here once instead of in each worker.
             anyio.run(anyio.sleep, 0)
         except BaseException:
             master.folder.release()

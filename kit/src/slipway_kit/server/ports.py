@@ -1,4 +1,4 @@
-"""Ports to listen on, and the sentence when one cannot be had."""
+"""Listening ports, with one sentence when a port is not available."""
 
 import errno
 import socket
@@ -7,17 +7,17 @@ import time
 from slipway_kit.clock import now
 from slipway_kit.errors import SettingsError
 
-# The workers of a master that was just killed need a moment to leave the port.
-PATIENCE_SECONDS = 2.0
+# The workers of a master that was just killed need a moment to release the port.
+RETRY_SECONDS = 2.0
 _PAUSE_SECONDS = 0.1
 
 
 def listen(
-    host: str, port: int, *, setting: str, patience_seconds: float = PATIENCE_SECONDS
+    host: str, port: int, *, setting: str, retry_seconds: float = RETRY_SECONDS
 ) -> socket.socket:
-    """Listen on a port, or raise `SettingsError` when it stays taken; `setting` is its variable."""
+    """Listen on a port; raise `SettingsError`, which names the variable `setting`, if it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    give_up = now() + patience_seconds
+    deadline = now() + retry_seconds
     while True:
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -27,7 +27,7 @@ def listen(
         except OSError as error:
             listener.close()
             taken = error.errno == errno.EADDRINUSE
-            if taken and now() < give_up:
+            if taken and now() < deadline:
                 time.sleep(_PAUSE_SECONDS)
                 continue
             reason = (
@@ -40,5 +40,5 @@ def listen(
 
 
 def require_free(host: str, port: int, *, setting: str) -> None:
-    """Raise `SettingsError` unless the port can be had now."""
+    """Raise `SettingsError` unless the port is free."""
     listen(host, port, setting=setting).close()

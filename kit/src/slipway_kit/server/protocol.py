@@ -1,10 +1,9 @@
-"""uvicorn's HTTP protocol, which asks before it starts a request and refuses it cheaply.
+"""uvicorn's HTTP protocol with admission control, limits of a request's head, and a safe close.
 
-A refusal in the protocol makes no task and enters no middleware, which is what lets a worker go on
-serving while many times as many requests come in as it can take. Here too are the bounds of a
-request's head, of which uvicorn has none, and a look at idle connections before they are closed.
-It has no public way for any of them: `supported` tells whether its inner parts are those that this
-was written for. ADMISSION says `middleware` to ask through ASGI alone, and `off` not to ask.
+A refusal here creates no task and enters no middleware, so a worker keeps its throughput under many
+times its capacity. uvicorn limits neither the size nor the time of a head, and resets idle
+connections on which a request has just arrived. All of it overrides private methods, which
+`supported` checks. With ADMISSION=middleware admission is ASGI middleware, with `off` there is none.
 """
 
 import inspect
@@ -27,7 +26,7 @@ from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
 
-# What a request may send before its body, and how long it may take for that.
+# The limits of a head: request line and headers.
 MAX_HEAD_BYTES = 2**16
 HEAD_SECONDS = 10.0
 _TOO_LARGE = 431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."
@@ -41,7 +40,7 @@ _METHODS = {
     "shutdown": ["self"],
     "timeout_keep_alive_handler": ["self"],
 }
-_OF_A_CYCLE = {
+_CYCLE_ATTRIBUTES = {
     *("scope", "keep_alive", "waiting_for_100_continue", "disconnected"),
     *("response_started", "response_complete", "on_response"),
 }
@@ -52,26 +51,25 @@ _OVERLOADED = STATUS_LINE[Refusals.OVERLOADED[0]]
 
 @dataclass(frozen=True)
 class HttpProtocol:
-    """What uvicorn is to speak HTTP with: a name that it knows, or what makes a protocol."""
+    """uvicorn's `http` option: the name of a protocol, or its factory."""
 
     factory: str | Callable[..., Any]
 
 
 def supported() -> bool:
-    """Tell whether uvicorn serves requests in the way that is changed here."""
-    # What it sets on itself, which nothing else names.
-    of_a_cycle = set(RequestResponseCycle.__init__.__code__.co_names)
-    return of_a_cycle >= _OF_A_CYCLE and all(
-        list(inspect.signature(getattr(HttpToolsProtocol, name, _none)).parameters) == parameters
+    """Tell whether uvicorn has the private methods and attributes that are used here."""
+    # The attributes that its constructor sets.
+    attributes = set(RequestResponseCycle.__init__.__code__.co_names)
+    return attributes >= _CYCLE_ATTRIBUTES and all(
+        list(inspect.signature(getattr(HttpToolsProtocol, name, _missing)).parameters) == parameters
         for name, parameters in _METHODS.items()
     )
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends connections whose request heads are too large or take too long, and no others.
+    """Closes connections whose request head is too large or too slow.
 
-    One that was idle until now may have asked for something since the loop looked last: to close it
-    then would reset it.
+    An idle connection on which a request has arrived unread is answered before it is closed.
     """
 
     clock = staticmethod(now)
@@ -79,77 +77,77 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, refusals: Refusals, drain: Drain, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._refusals, self._drain = refusals, drain
-        # Since when a head is incomplete, a new connection's from the start.
+        # Since when a head is incomplete; a new connection begins with one.
         self._head_since: float | None = self.clock()
         self._head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; a head that is still incomplete may not be too large."""
+        """Parse data, and refuse a head over the limit."""
         super().data_received(data)
         if self._head_since is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._end(*_TOO_LARGE)
+                self._close_with(*_TOO_LARGE)
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Start the clock of a head."""
         super().on_message_begin()
         self._head_since = self.clock()
 
     def on_headers_complete(self) -> None:
-        """End it."""
+        """Stop it."""
         self._head_since = None
         self._head_bytes = 0
         super().on_headers_complete()
 
     def end_if_slow(self) -> None:
-        """End the connection when its head takes too long, or when it says nothing any more."""
+        """Close the connection when its head is too slow, or when it sends nothing; called each second."""
         now = self.clock()
         if self._head_since is None:
-            # There was a head, so there is a cycle.
+            # After a head there is a cycle.
             if self.cycle.response_complete and self.timeout_keep_alive_task is None:
-                # The rest of a body that nobody reads is still to come, or never does.
+                # The rest of an unread body is still to come; it has the time of a head.
                 self._head_since = now
             return
         waited = now - self._head_since
         if self._head_bytes and waited > HEAD_SECONDS:
-            self._end(*_TOO_SLOW)
+            self._close_with(*_TOO_SLOW)
         elif not self._head_bytes and waited > self.timeout_keep_alive:
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Close with the answer to what was asked, or at once."""
-        # Who drains closes with each answer.
-        if not self._has_just_asked():
+        """Close with the answer to an unread request, or at once."""
+        # While the worker drains, each answer closes its connection.
+        if not self._has_unread_request():
             super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that was idle for long."""
-        if not self._has_just_asked():
+        """Close an idle connection, unless a request has just arrived."""
+        if not self._has_unread_request():
             super().timeout_keep_alive_handler()
 
-    def _has_just_asked(self) -> bool:
-        line = self.transport.get_extra_info("socket")
+    def _has_unread_request(self) -> bool:
+        connection = self.transport.get_extra_info("socket")
         cycle: RequestResponseCycle | None = self.cycle
         busy = cycle is not None and not cycle.response_complete
-        if line is None or busy or self.transport.is_closing():
+        if connection is None or busy or self.transport.is_closing():
             return False
         unread = select.poll()
-        unread.register(line.fileno(), select.POLLIN)
+        unread.register(connection.fileno(), select.POLLIN)
         return bool(unread.poll(0))
 
-    def _end(self, status: int, detail: str) -> None:
+    def _close_with(self, status: int, detail: str) -> None:
         if self.transport.is_closing():
             return
-        # An answer that is under way would be torn; before the first head there is none.
+        # Not amid another answer.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
-            self._write(status, detail, {"path": "", "headers": [], "method": "GET"}, leaves=True)
+            self._write(status, detail, {"path": "", "headers": [], "method": "GET"}, close=True)
         self.transport.close()
 
-    def _write(self, status: int, detail: str, scope: Scope, *, leaves: bool) -> None:
+    def _write(self, status: int, detail: str, scope: Scope, *, close: bool) -> None:
         headers, body = self._refusals.answer(scope, status=status, detail=detail)
-        if leaves:
+        if close:
             headers.append((b"connection", b"close"))
         lines = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *headers):
@@ -161,7 +159,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class AdmittingProtocol(BoundedProtocol):
-    """Starts each request when `admission` lets it in; `always` are paths that never wait."""
+    """Admits requests through `admission`; those for the paths of `always` start at once."""
 
     def __init__(
         self,
@@ -183,36 +181,35 @@ class AdmittingProtocol(BoundedProtocol):
             self._refuse(cycle)
         elif self._admission.start_now():
             super()._start_asgi_task(cycle, app)
-        elif self._admission.enqueue(partial(self._start_later, cycle, app)):
+        elif self._admission.enqueue(partial(self._start_queued, cycle, app)):
             scope["arrived"] = self._admission.clock()
         else:
             self._refuse(cycle)
 
-    def _start_later(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # Who has gone meanwhile needs no answer.
+    def _start_queued(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:
             super()._start_asgi_task(cycle, app)
 
     def _refuse(self, cycle: RequestResponseCycle) -> None:
-        # A client that waits for leave to send its body may send it or not: nobody could tell
-        # what comes next.
-        leaves = self._drain.draining or not cycle.keep_alive or cycle.waiting_for_100_continue
+        # After a refused "Expect: 100-continue" the client may send its body or the next request,
+        # and the two could not be told apart.
+        close = self._drain.draining or not cycle.keep_alive or cycle.waiting_for_100_continue
         scope = cast("Scope", cycle.scope)
-        usual = None if leaves else self._refusals.usual(scope)
+        usual = None if close else self._refusals.usual(scope)
         if usual is None:
-            self._write(*self._refusals.OVERLOADED, scope, leaves=leaves)
+            self._write(*self._refusals.OVERLOADED, scope, close=close)
         else:
             own = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
             self.transport.write(b"".join((_OVERLOADED, *own, usual)))
         cycle.response_started = cycle.response_complete = True
-        if leaves:
+        if close:
             self.transport.close()
         if self.pipeline:
-            # One after another, not one inside another: there may be thousands.
+            # Not recursively: thousands of requests may be pipelined.
             self.loop.call_soon(cycle.on_response)
         else:
             cycle.on_response()
 
 
-def _none() -> None:
-    """Stand for a method that is not there."""
+def _missing() -> None:
+    """Stand for a missing method."""

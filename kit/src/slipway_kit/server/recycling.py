@@ -1,4 +1,4 @@
-"""When a worker leaves to be replaced, one at a time."""
+"""Recycling: workers are replaced after so many requests, one at a time."""
 
 import fcntl
 import tempfile
@@ -8,14 +8,14 @@ from slipway_kit.metrics.folder import memory_folder
 
 
 class RecyclingLock:
-    """Held by the one worker that is leaving; the kernel takes it back when that process ends."""
+    """Held by the one worker that is being recycled; the kernel releases it when that one exits."""
 
     def __init__(self) -> None:
         folder = memory_folder()
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open for the life of the process)
 
-    def take(self) -> bool:
-        """Return whether it is this process's turn now."""
+    def acquire(self) -> bool:
+        """Take the lock, or return false while another worker holds it."""
         try:
             # A record lock belongs to the process, though all workers inherit the same file.
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -25,11 +25,11 @@ class RecyclingLock:
 
 
 class Recycling:
-    """Tells a worker that it has served enough."""
+    """Decides when a worker is recycled."""
 
-    def __init__(self, max_requests: int, turn: RecyclingLock) -> None:
-        self._max_requests, self._turn = max_requests, turn
+    def __init__(self, max_requests: int, lock: RecyclingLock) -> None:
+        self._max_requests, self._lock = max_requests, lock
 
     def due(self, requests: int) -> bool:
-        """Return whether the worker should leave now; asked often, as others may be leaving."""
-        return 0 < self._max_requests <= requests and self._turn.take()
+        """Tell whether the worker, after so many requests, is to be recycled now."""
+        return 0 < self._max_requests <= requests and self._lock.acquire()

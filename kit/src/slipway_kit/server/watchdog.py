@@ -1,7 +1,7 @@
-"""Tells which line holds up the event loop, while it does.
+"""Watchdog of the event loop: logs the line that blocks it, while it does.
 
-The loop beats and a thread watches: 1.4 ms of CPU a second in all (measured under gunicorn on
-Python 3.11, an idle worker with and without it, over 30 s).
+The loop sends heartbeats to a watching thread. Both take 1.4 ms of CPU a second (measured under
+gunicorn on Python 3.11, an idle worker with and without it, over 30 s).
 """
 
 import asyncio
@@ -26,29 +26,29 @@ from slipway_kit.metrics.instruments import Counter
 
 log = structlog.get_logger()
 
-STALLS = Counter("event_loop_stalls_total", "Times that the event loop stood still for too long.")
-# So many frames of the stack, the innermost.
+STALLS = Counter("event_loop_stalls_total", "Times that the event loop was blocked for too long.")
+# Logged frames of the stack, the innermost.
 _FRAMES = 12
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
 class WatchdogSettings(Group):
-    """When the event loop counts as standing still."""
+    """When the event loop counts as blocked."""
 
     model_config = SettingsConfigDict(env_prefix="WATCHDOG_")
 
-    # A container over its CPU quota is paused for up to 100 ms, which is nobody's line.
+    # A container over its CPU quota is throttled for up to 100 ms, whatever the code does.
     stall_seconds: float = Field(
         default=0.25,
         ge=0,
         le=60,
-        description="seconds without a turn of the event loop until its line is logged; 0 never",
+        description="seconds that the event loop may be blocked until its line is logged; 0 never",
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a thread stands, and for which request."""
+class Position:
+    """The line that a thread executes, its stack, and the request it serves."""
 
     line: str
     stack: tuple[str, ...]
@@ -56,22 +56,21 @@ class Place:
 
 
 class Watchdog:
-    """Compares beats with the clock; one thread calls `beat`, another one `check`.
+    """Compares heartbeats with the clock: the loop calls `beat`, the watching thread `check`.
 
-    Time in which this process did not run at all, stopped or without a CPU, is no stall: then the
-    watching thread is late as well. It is late too when a call in C keeps Python's lock, but then
-    the process has used the CPU.
+    Time in which the whole process did not run is no stall: then the watching thread is late as
+    well. A call in C that keeps the GIL delays it too, but uses CPU.
     """
 
     def __init__(
         self,
         *,
         stall_seconds: float,
-        look: Callable[[], Place | None],
+        find_position: Callable[[], Position | None],
         clock: Callable[[], float] = now,
         cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
-        self._stall_seconds, self._look = stall_seconds, look
+        self._stall_seconds, self._find_position = stall_seconds, find_position
         self._clock, self._cpu_clock = clock, cpu_clock
         self.period = stall_seconds / 2
         self._beat = self._checked = self._running_since = clock()
@@ -79,11 +78,11 @@ class Watchdog:
         self._stalled: float | None = None
 
     def beat(self) -> None:
-        """Note that the loop turns."""
+        """Record a heartbeat of the loop."""
         self._beat = self._clock()
 
     def check(self) -> None:
-        """Log a stall that has begun or ended; once each."""
+        """Log a stall when it begins and when it ends."""
         beat, now, cpu = self._beat, self._clock(), self._cpu_clock()
         slept, worked = now - self._checked, cpu - self._cpu
         self._checked, self._cpu = now, cpu
@@ -91,7 +90,7 @@ class Watchdog:
             self._running_since = now
         if self._stalled is not None and self._stalled != beat:
             seconds = round(beat - self._stalled - self.period, 3)
-            log.info("event loop turns again", seconds=seconds)
+            log.info("event loop runs again", seconds=seconds)
             self._stalled = None
         late = now - max(beat + self.period, self._running_since)
         if self._stalled is None and late > self._stall_seconds:
@@ -100,62 +99,64 @@ class Watchdog:
 
     def _report(self, late: float) -> None:
         STALLS.inc()
-        place = self._look()
+        position = self._find_position()
         found: dict[str, Any] = {}
-        if place is not None:
-            # Not `stack`, which structlog takes for a text of its own.
-            found = {"line": place.line, "frames": place.stack, **place.request}
-        log.warning("event loop stands still", seconds=round(late, 3), **found)
+        if position is not None:
+            # Not `stack`, which structlog reserves.
+            found = {"line": position.line, "frames": position.stack, **position.request}
+        log.warning("event loop is blocked", seconds=round(late, 3), **found)
 
 
 @asynccontextmanager
 async def open_watchdog(settings: WatchdogSettings) -> AsyncIterator[None]:
-    """Watch this thread's event loop until the end; with 0 seconds do nothing."""
+    """Watch the running event loop; with 0 seconds do nothing."""
     if not settings.stall_seconds:
         yield
         return
     here, done = threading.get_ident(), threading.Event()
-    dog = Watchdog(stall_seconds=settings.stall_seconds, look=lambda: place_of(here))
+    watchdog = Watchdog(
+        stall_seconds=settings.stall_seconds, find_position=lambda: position_of(here)
+    )
 
     def watch() -> None:
-        while not done.wait(dog.period):
-            dog.check()
+        while not done.wait(watchdog.period):
+            watchdog.check()
 
-    heart = _Heart(dog)
+    heartbeat = _Heartbeat(watchdog)
     thread = threading.Thread(target=watch, name="watchdog", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        heart.stop()
+        heartbeat.stop()
         done.set()
         thread.join()
 
 
-class _Heart:
-    """Beats on the running loop until it is stopped."""
+class _Heartbeat:
+    """Calls `beat` on the running loop until it is stopped."""
 
-    def __init__(self, dog: Watchdog) -> None:
-        self._dog, self._loop = dog, asyncio.get_running_loop()
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog, self._loop = watchdog, asyncio.get_running_loop()
         self._timer: asyncio.Handle = self._loop.call_soon(self._beat)
 
     def _beat(self) -> None:
-        self._dog.beat()
-        self._timer = self._loop.call_later(self._dog.period, self._beat)
+        self._watchdog.beat()
+        self._timer = self._loop.call_later(self._watchdog.period, self._beat)
 
     def stop(self) -> None:
         self._timer.cancel()
 
 
-def place_of(thread: int) -> Place | None:
-    """Return where a thread stands: its innermost line that is no library's, and its stack."""
+def position_of(thread: int) -> Position | None:
+    """Return the position of a thread: its innermost line outside libraries, and its stack."""
     innermost = sys._current_frames().get(thread)  # noqa: SLF001 (documented, for debuggers)
     if innermost is None:
         return None
     frames = list(_outwards(innermost))
     own = (frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES))
     stack = tuple(_line(frame) for frame in reversed(frames[:_FRAMES]))
-    return Place(_line(next(own, innermost)), stack, _request(frames))
+    return Position(_line(next(own, innermost)), stack, _request(frames))
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -169,7 +170,7 @@ def _line(frame: FrameType) -> str:
 
 
 def _request(frames: list[FrameType]) -> dict[str, Any]:
-    """Find the request in the scope that every ASGI application is handed."""
+    """Find the request by the `scope` of an ASGI application on the stack."""
     for frame in frames:
         scope = frame.f_locals.get("scope")
         if isinstance(scope, dict) and "request_id" in scope:

@@ -1,4 +1,4 @@
-"""The worker process: uvicorn under gunicorn, which drains in process and always leaves cleanly."""
+"""The worker process: uvicorn under gunicorn, which drains before it exits."""
 
 import asyncio
 import atexit
@@ -34,29 +34,29 @@ from slipway_kit.system import unblock_termination_signals
 
 log = structlog.get_logger()
 _TICKS_A_SECOND = 10
-# Between two signs of life; a blocked loop is noticed at most this much early.
+# Between two heartbeats to gunicorn.
 _HEARTBEAT_SECONDS = 0.5
-# A quick stop (Ctrl-C) gives requests this long.
+# For requests in flight after Ctrl-C.
 _QUICK_SECONDS = 1
-# A recycled worker leaves its idle connections after so long.
+# For the idle connections of a recycled worker.
 _RECYCLE_SECONDS = 2
-# A phase that overruns its own deadline has this long to say so before the worker is ended.
+# After the deadline of the start-up, for its phases to log why they are late.
 _START_GRACE_SECONDS = 0.5
 # Before a worker that could not start is replaced.
 _FAILED_START_PAUSE_SECONDS = 1
-# What threads that nobody can cancel are given at the very end.
+# For threads that cannot be cancelled, at the very end.
 _THREADS_SECONDS = 1
 
 
 class DrainingServer(Server):
-    """A uvicorn server that leaves in two steps: it lets clients go, then it stops.
+    """A uvicorn server that drains its connections before it shuts down.
 
-    While it drains, readiness fails and each answer closes its connection. SIGTERM drains for its
-    full time, since new connections arrive until every proxy has heard; the port stays open.
-    A worker that is recycled or has lost its master closes the port at once.
+    While it drains, readiness fails and each answer closes its connection. After SIGTERM the port
+    stays open for the whole time: new connections arrive until every proxy is updated. A worker
+    that is recycled or has lost its master closes the port at once.
     """
 
-    def __init__(  # noqa: PLR0913 (what a server must know of its process)
+    def __init__(  # noqa: PLR0913 (each is used)
         self,
         config: Config,
         *,
@@ -72,11 +72,11 @@ class DrainingServer(Server):
         self._drain, self._plan = drain, plan
         self._recycling, self._orphaned, self._ready = recycling, orphaned, ready
         self._start_seconds, self._busy = start_seconds, busy
-        self._leave_at: float | None = None
+        self._drained_at: float | None = None
         self._closed = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the lifespan and the sockets, then say so; exit when that takes too long."""
+        """Start the lifespan, then accept connections; exit when the start takes too long."""
         try:
             async with asyncio.timeout(self._start_seconds):
                 await super().startup([])
@@ -90,7 +90,7 @@ class DrainingServer(Server):
         self._ready()
 
     def _protocol(self) -> asyncio.Protocol:
-        """Return the protocol of a new connection, made as uvicorn makes it."""
+        """Return the protocol of a new connection, as uvicorn creates it."""
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config,
             server_state=self.server_state,
@@ -99,9 +99,9 @@ class DrainingServer(Server):
         return protocol
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to leave; a second SIGTERM changes nothing, SIGINT and SIGQUIT cut it short.
+        """Begin to drain; a second SIGTERM changes nothing, SIGINT and SIGQUIT end it early.
 
-        uvicorn would note the signal and raise it again at the end, which skips every exit hook.
+        uvicorn would raise the signal again at the end, which skips every exit hook.
         """
         del frame
         self._drain.begin()
@@ -110,52 +110,52 @@ class DrainingServer(Server):
             self.should_exit = True
         elif not self.started:
             self.should_exit = True
-        elif self._leave_at is None:
-            self._leave_at = now() + self._plan.drain
+        elif self._drained_at is None:
+            self._drained_at = now() + self._plan.drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop in the time that is left; nobody else would end a worker that is recycled."""
-        # Closing the servers closes their sockets too, so they are not passed on.
+        """Shut down within the plan's time; gunicorn enforces none on a recycled worker."""
+        # The acceptors close their sockets.
         del sockets
         try:
             async with asyncio.timeout(self._plan.worker - self._plan.drain):
                 await super().shutdown()
         except TimeoutError:
-            log.exception("shutdown took too long, leaving")
+            log.exception("shutdown took too long")
 
     async def on_tick(self, counter: int) -> bool:
-        """Decide ten times a second whether to go on."""
+        """Return whether to shut down; called ten times a second."""
         if await super().on_tick(counter):
             return True
         if not self._closed:
-            self._look_around()
+            self._drain_if_needed()
         if counter % _TICKS_A_SECOND == 0:
             self._end_slow_heads()
-        if self._leave_at is None:
+        if self._drained_at is None:
             return False
-        gone = self._closed and not self.server_state.connections
-        return gone or now() >= self._leave_at
+        drained = self._closed and not self.server_state.connections
+        return drained or now() >= self._drained_at
 
     def _end_slow_heads(self) -> None:
         for connection in list(self.server_state.connections):
             if isinstance(connection, BoundedProtocol):
                 connection.end_if_slow()
 
-    def _look_around(self) -> None:
+    def _drain_if_needed(self) -> None:
         if self._orphaned():
-            log.error("master is gone, leaving")
-            self._leave_without_port(self._plan.drain)
-        elif self._leave_at is None and self._recycling.due(self.server_state.total_requests):
+            log.error("master has ended, draining")
+            self._drain_without_port(self._plan.drain)
+        elif self._drained_at is None and self._recycling.due(self.server_state.total_requests):
             log.info("worker is recycled", requests=self.server_state.total_requests)
-            self._leave_without_port(min(self._plan.drain, _RECYCLE_SECONDS))
+            self._drain_without_port(min(self._plan.drain, _RECYCLE_SECONDS))
 
-    def _leave_without_port(self, seconds: float) -> None:
-        """Leave once every connection has had its last answer, at the latest in `seconds`."""
+    def _drain_without_port(self, seconds: float) -> None:
+        """Close the port and drain until no connection is left, for at most `seconds`."""
         self._closed = True
         self._drain.begin()
         for server in self.servers:
             server.close()
-        self._leave_at = now() + seconds
+        self._drained_at = now() + seconds
 
 
 class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no types
@@ -177,22 +177,21 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
         logs.pass_on("uvicorn.error")
 
     def init_signals(self) -> None:
-        """Have SIGABRT, gunicorn's answer to a loop that stands still, write every stack."""
+        """Write every stack on SIGABRT, which gunicorn sends to a blocked worker."""
         super().init_signals()
         unblock_termination_signals()
         faulthandler.enable(file=self.stacks, all_threads=True)
 
     def run(self) -> None:
-        """Serve until told to leave.
+        """Serve until the worker is stopped.
 
-        gunicorn stops every worker when one exits with status 3, at any time, and fails itself when
-        two do. So a start-up that fails exits with 1 and leaves a note; the master stops the
-        service only as long as no worker has ever been ready.
+        gunicorn stops the whole service when a worker exits with status 3. So a failed start-up
+        exits with 1, and the master stops the service only if no worker was ever ready.
         """
         try:
             super().run()
-        except SystemExit as leaving:
-            if leaving.code != STARTUP_FAILURE:
+        except SystemExit as stop:
+            if stop.code != STARTUP_FAILURE:
                 raise
             self.master.history.failed()
             time.sleep(_FAILED_START_PAUSE_SECONDS)
@@ -212,7 +211,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
             self.config,
             drain=runtime.get(Drain),
             plan=plan,
-            recycling=Recycling(settings.max_requests, self.master.turn),
+            recycling=Recycling(settings.max_requests, self.master.recycling_lock),
             orphaned=lambda: os.getppid() != self.ppid,
             ready=self._ready,
             start_seconds=settings.startup_seconds + _START_GRACE_SECONDS,
@@ -221,22 +220,22 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
         )
-        async with self._signs_of_life():
-            # Not gunicorn's wrappers: uvloop closes those twice, and the second time is an error.
+        async with self._heartbeat():
+            # Not gunicorn's wrappers: uvloop would close those twice.
             await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             sys.exit(STARTUP_FAILURE)
-        _leave_for_certain()
+        _exit_with_busy_threads()
 
     def _ready(self) -> None:
-        self.master.history.served()
+        self.master.history.ready()
         log.info("service ready", slot=self.slot)
 
     @contextlib.asynccontextmanager
-    async def _signs_of_life(self) -> AsyncIterator[None]:
-        """Tell gunicorn that the loop turns, also while it starts, drains and shuts down.
+    async def _heartbeat(self) -> AsyncIterator[None]:
+        """Send heartbeats to gunicorn, also during start-up, drain and shutdown.
 
-        gunicorn watches a worker from its first sign of life: without it a start-up may hang.
+        gunicorn watches a worker from its first heartbeat on.
         """
 
         async def beat() -> None:
@@ -244,29 +243,29 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
                 self.notify()
                 await asyncio.sleep(_HEARTBEAT_SECONDS)
 
-        heart = asyncio.create_task(beat())
+        heartbeat = asyncio.create_task(beat())
         try:
             yield
         finally:
-            heart.cancel()
+            heartbeat.cancel()
 
 
 async def _cancel_lifespan() -> None:
-    """Have uvicorn log where the lifespan waits: it logs the traceback of what ends it."""
+    """Cancel the lifespan, so that uvicorn logs the traceback of where it waits."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.wait(others, timeout=_START_GRACE_SECONDS)
 
 
-def _leave_for_certain() -> None:
-    """Exit soon even when a thread of a plain `def` route is still at work; exit hooks run."""
+def _exit_with_busy_threads() -> None:
+    """Exit in a second even when a thread of a plain `def` route is busy; exit hooks run."""
 
-    def leave() -> None:
-        log.error("threads are still busy, leaving without them")
+    def exit_now() -> None:
+        log.error("threads are still busy, exiting without them")
         atexit._run_exitfuncs()  # noqa: SLF001 (there is no public way to run them before _exit)
         os._exit(0)
 
-    timer = threading.Timer(_THREADS_SECONDS, leave)
+    timer = threading.Timer(_THREADS_SECONDS, exit_now)
     timer.daemon = True
     timer.start()

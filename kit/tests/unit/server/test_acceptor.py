@@ -1,4 +1,4 @@
-"""All connections that wait are accepted in one turn of a busy loop."""
+"""A busy loop accepts the whole backlog in one iteration."""
 
 import asyncio
 import errno
@@ -19,7 +19,7 @@ MANY = 40
 
 
 class Greeter(asyncio.Protocol):
-    """Greets and hangs up."""
+    """Writes a greeting and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -65,7 +65,7 @@ async def heard(client: socket.socket) -> bytes:
         return await asyncio.to_thread(client.recv, 100)
 
 
-async def test_all_that_wait_are_accepted_in_one_turn(
+async def test_the_whole_backlog_is_accepted_in_one_iteration(
     listening: Listening, accepting: Acceptor
 ) -> None:
     clients = [connect(listening) for _ in range(MANY)]
@@ -74,17 +74,17 @@ async def test_all_that_wait_are_accepted_in_one_turn(
     assert {await heard(client) for client in clients} == {b"hello"}
 
 
-async def test_a_turn_ends_though_more_and_more_come(
+async def test_connections_per_iteration_are_bounded(
     listening: Listening, accepting: Acceptor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "_MOST_AT_ONCE", 10)
+    monkeypatch.setattr(acceptor, "_MAX_PER_ITERATION", 10)
     clients = [connect(listening) for _ in range(25)]
     await until(lambda: listening.asked)
     assert listening.asked == 10
     assert {await heard(client) for client in clients} == {b"hello"}
 
 
-async def test_an_idle_loop_leaves_others_their_share(listening: Listening) -> None:
+async def test_an_idle_loop_accepts_one_connection_per_iteration(listening: Listening) -> None:
     idle = Acceptor(listening, Greeter, busy=lambda: False)
     clients = [connect(listening) for _ in range(5)]
     await until(lambda: listening.asked)
@@ -105,7 +105,7 @@ async def test_once_closed_it_accepts_nothing_and_frees_the_port(
 
 
 @pytest.mark.parametrize("reason", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-async def test_without_descriptors_it_rests_and_goes_on(
+async def test_without_file_descriptors_it_pauses_and_retries(
     listening: Listening,
     accepting: Acceptor,
     reason: int,
@@ -127,7 +127,7 @@ async def test_without_descriptors_it_rests_and_goes_on(
     assert await heard(client) == b"hello"
 
 
-async def test_it_can_be_closed_while_it_rests(listening: Listening, accepting: Acceptor) -> None:
+async def test_it_can_be_closed_while_it_pauses(listening: Listening, accepting: Acceptor) -> None:
     listening.error = OSError(errno.EMFILE, "no more")
     client = connect(listening)
     await until(lambda: listening.asked)
@@ -136,7 +136,7 @@ async def test_it_can_be_closed_while_it_rests(listening: Listening, accepting: 
     client.close()
 
 
-async def test_a_client_that_left_already_is_nobodys_error(
+async def test_a_client_that_left_already_is_no_error(
     listening: Listening, accepting: Acceptor, unseen: list[Any]
 ) -> None:
     listening.error = ConnectionAbortedError(errno.ECONNABORTED, "gone")

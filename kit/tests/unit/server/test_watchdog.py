@@ -8,45 +8,51 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from slipway_kit.server.watchdog import Place, Watchdog, WatchdogSettings, open_watchdog, place_of
+from slipway_kit.server.watchdog import (
+    Position,
+    Watchdog,
+    WatchdogSettings,
+    open_watchdog,
+    position_of,
+)
 
 # Binary fractions, so that sums are exact.
 STALL, PERIOD = 0.5, 0.25
-PLACE = Place(
+POSITION = Position(
     "app.py:3 in block", ("app.py:1 in serve", "app.py:3 in block"), {"request_id": "abc"}
 )
 
 
 class Machine:
-    """A loop and the thread that watches it, as the test lets them run."""
+    """A loop and its watching thread on simulated time."""
 
     def __init__(self) -> None:
         self.now = self.cpu = 0.0
-        self.dog = Watchdog(
+        self.watchdog = Watchdog(
             stall_seconds=STALL,
-            look=lambda: PLACE,
+            find_position=lambda: POSITION,
             clock=lambda: self.now,
             cpu_clock=lambda: self.cpu,
         )
 
-    def turns(self, seconds: float) -> None:
-        """Let the loop turn."""
+    def runs(self, seconds: float) -> None:
+        """Let both run."""
         for _ in range(int(seconds / PERIOD)):
             self.now += PERIOD
-            self.dog.beat()
-            self.dog.check()
+            self.watchdog.beat()
+            self.watchdog.check()
 
     def blocks(self, seconds: float) -> None:
-        """Let the loop stand still while the thread watches."""
+        """Block the loop while the thread runs."""
         for _ in range(int(seconds / PERIOD)):
             self.now += PERIOD
-            self.dog.check()
+            self.watchdog.check()
 
     def jumps(self, seconds: float, *, cpu: float) -> None:
-        """Let neither run."""
+        """Let neither of them run."""
         self.now += seconds
         self.cpu += cpu
-        self.dog.check()
+        self.watchdog.check()
 
 
 @pytest.fixture
@@ -62,33 +68,33 @@ def seen(events: list[EventDict]) -> list[tuple[Any, ...]]:
     return [(event["event"], event["log_level"], event["seconds"]) for event in events]
 
 
-def test_a_loop_that_turns_is_no_news(machine: Machine) -> None:
+def test_a_loop_that_runs_is_not_logged(machine: Machine) -> None:
     with capture_logs() as events:
-        machine.turns(60)
+        machine.runs(60)
         machine.blocks(STALL)
-        machine.turns(60)
+        machine.runs(60)
     assert events == []
 
 
-def test_a_stall_is_one_warning_with_its_line_and_one_line_when_it_is_over(
+def test_a_stall_is_logged_once_with_its_line_and_once_when_it_ends(
     machine: Machine,
 ) -> None:
     before = stalls()
     with capture_logs() as events:
-        machine.turns(10)
+        machine.runs(10)
         machine.blocks(10)
-        machine.turns(10)
+        machine.runs(10)
     assert seen(events) == [
-        ("event loop stands still", "warning", 0.75),
-        ("event loop turns again", "info", 10.0),
+        ("event loop is blocked", "warning", 0.75),
+        ("event loop runs again", "info", 10.0),
     ]
-    assert (events[0]["line"], events[0]["frames"]) == (PLACE.line, PLACE.stack)
+    assert (events[0]["line"], events[0]["frames"]) == (POSITION.line, POSITION.stack)
     assert events[0]["request_id"] == "abc"
     assert stalls() - before == 1
 
 
-def test_a_stall_can_be_written_for_people_too(machine: Machine) -> None:
-    machine.turns(1)
+def test_a_stall_can_be_rendered_as_text(machine: Machine) -> None:
+    machine.runs(1)
     with capture_logs() as events:
         machine.blocks(1)
     line = structlog.dev.ConsoleRenderer(colors=False)(None, "warning", dict(events[0]))
@@ -98,47 +104,47 @@ def test_a_stall_can_be_written_for_people_too(machine: Machine) -> None:
 def test_each_stall_is_counted_also_right_after_another(machine: Machine) -> None:
     with capture_logs() as events:
         machine.blocks(2)
-        machine.dog.beat()
+        machine.watchdog.beat()
         machine.blocks(2)
-        machine.turns(1)
+        machine.runs(1)
     assert [event["event"] for event in events] == [
-        "event loop stands still",
-        "event loop turns again",
+        "event loop is blocked",
+        "event loop runs again",
     ] * 2
 
 
 @pytest.mark.parametrize("seconds", [1, 3600])
-def test_a_process_that_was_stopped_did_not_stall(machine: Machine, seconds: float) -> None:
+def test_a_stopped_process_is_no_stall(machine: Machine, seconds: float) -> None:
     with capture_logs() as events:
-        machine.turns(10)
+        machine.runs(10)
         machine.jumps(seconds, cpu=0.01)
-        machine.turns(10)
+        machine.runs(10)
     assert events == []
 
 
-def test_a_loop_that_still_blocks_after_the_process_was_stopped_is_found(machine: Machine) -> None:
+def test_a_loop_that_blocks_after_the_process_was_stopped_is_a_stall(machine: Machine) -> None:
     with capture_logs() as events:
         machine.jumps(3600, cpu=0)
         machine.blocks(2)
-    assert seen(events) == [("event loop stands still", "warning", 0.75)]
+    assert seen(events) == [("event loop is blocked", "warning", 0.75)]
 
 
-def test_a_call_that_keeps_pythons_lock_is_a_stall(machine: Machine) -> None:
+def test_a_call_that_keeps_the_gil_is_a_stall(machine: Machine) -> None:
     with capture_logs() as events:
-        machine.turns(10)
+        machine.runs(10)
         machine.jumps(4, cpu=3.9)
-        machine.turns(1)
+        machine.runs(1)
     assert [event["event"] for event in events] == [
-        "event loop stands still",
-        "event loop turns again",
+        "event loop is blocked",
+        "event loop runs again",
     ]
 
 
-def test_a_thread_that_is_gone_has_no_place() -> None:
-    assert place_of(-1) is None
+def test_a_thread_that_has_ended_has_no_position() -> None:
+    assert position_of(-1) is None
 
 
-def test_the_place_is_the_innermost_line_that_is_no_librarys() -> None:
+def test_the_position_is_the_innermost_line_outside_libraries() -> None:
     waiting, go_on = threading.Event(), threading.Event()
 
     def serve(scope: dict[str, Any]) -> None:
@@ -152,40 +158,40 @@ def test_the_place_is_the_innermost_line_that_is_no_librarys() -> None:
     ident = thread.ident
     assert ident is not None
     try:
-        place = place_of(ident)
+        position = position_of(ident)
     finally:
         go_on.set()
         thread.join()
-    assert place is not None
-    assert place.line.endswith(" in serve")
-    assert "test_watchdog.py:" in place.line
-    assert place.stack.index(place.line) > 0
-    assert place.request == {"request_id": "abc", "route": "unmatched"}
+    assert position is not None
+    assert position.line.endswith(" in serve")
+    assert "test_watchdog.py:" in position.line
+    assert position.stack.index(position.line) > 0
+    assert position.request == {"request_id": "abc", "route": "unmatched"}
 
 
 @pytest.mark.anyio
-async def test_the_loop_of_an_open_watchdog_is_watched_and_nothing_is_left() -> None:
+async def test_an_open_watchdog_watches_its_loop_and_ends_its_thread() -> None:
     before = threading.active_count()
     with capture_logs() as events:
         async with open_watchdog(WatchdogSettings(stall_seconds=0.01)):
             assert threading.active_count() == before + 1
             await asyncio.sleep(0.02)
-            assert stand_still(events)
+            assert block(events)
     assert threading.active_count() == before
 
 
-def stand_still(events: list[EventDict]) -> bool:
+def block(events: list[EventDict]) -> bool:
     """Block until the watchdog has named this function, or for ten seconds."""
     never = threading.Event()
     for _ in range(1000):
-        if any("in stand_still" in event.get("line", "") for event in events):
+        if any("in block" in event.get("line", "") for event in events):
             return True
         never.wait(0.01)
     return False
 
 
 @pytest.mark.anyio
-async def test_without_a_limit_nobody_watches() -> None:
+async def test_zero_seconds_turn_the_watchdog_off() -> None:
     before = threading.active_count()
     async with open_watchdog(WatchdogSettings(stall_seconds=0)):
         assert threading.active_count() == before
