@@ -15,7 +15,7 @@ _PAUSE_SECONDS = 0.1
 def listen(
     host: str, port: int, *, setting: str, retry_seconds: float = RETRY_SECONDS
 ) -> socket.socket:
-    """Listen on a port; raise `SettingsError`, which names the variable `setting`, if it is taken."""
+    """Listen on a port; if it is taken, raise `SettingsError` that names the variable `setting`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     deadline = now() + retry_seconds
     while True:

@@ -3,7 +3,7 @@
 A refusal here creates no task and enters no middleware, so a worker keeps its throughput under many
 times its capacity. uvicorn limits neither the size nor the time of a head, and resets idle
 connections on which a request has just arrived. All of it overrides private methods, which
-`supported` checks. With ADMISSION=middleware admission is ASGI middleware, with `off` there is none.
+`supported` checks. ADMISSION=middleware moves admission to an ASGI middleware, `off` omits it.
 """
 
 import inspect
@@ -101,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def end_if_slow(self) -> None:
-        """Close the connection when its head is too slow, or when it sends nothing; called each second."""
+        """Close the connection when its head is too slow, or when it sends nothing."""
         now = self.clock()
         if self._head_since is None:
             # After a head there is a cycle.
