@@ -102,10 +102,10 @@ def test_one_that_wants_more_is_not_usual(change: dict[str, Any]) -> None:
 class Full(Admission):
     """Lets nobody in."""
 
-    def enter(self) -> bool:
+    def start_now(self) -> bool:
         return False
 
-    def wait(self, start: object) -> bool:
+    def enqueue(self, start: object) -> bool:
         return False
 
 
