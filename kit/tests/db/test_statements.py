@@ -18,7 +18,7 @@ from slipway_kit.db.errors import StatementTimeout
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.db.statements import MAX_TEXT
-from slipway_kit.tracing.request_spans import Placeholder
+from slipway_kit.tracing.request_spans import UnrecordedSpan
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +75,7 @@ async def test_a_statement_is_a_child_of_the_request_in_the_names_of_today(
 async def test_a_statement_of_a_request_that_is_not_recorded_asks_nobody_for_a_span(
     database: Database, spans: InMemorySpanExporter
 ) -> None:
-    request = Placeholder((f"{1:032x}", f"{1:016x}"), Context(), None)
+    request = UnrecordedSpan((f"{1:032x}", f"{1:016x}"), Context(), None)
     try:
         await ask(database, "SELECT 1")
     finally:

@@ -19,7 +19,7 @@ from slipway_kit.db.pool import MeasuredPool
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.db.statements import trace_database
-from slipway_kit.tracing.origin import Origin
+from slipway_kit.tracing.span_factory import SpanFactory
 
 log = structlog.get_logger()
 # Below the idle timeout of common firewalls and load balancers.
@@ -32,20 +32,20 @@ _GONE = ("57P01", "57P02", "57P03", "08", "53300")
 
 @asynccontextmanager
 async def open_database(
-    settings: DatabaseSettings, *, spans: type[Origin] = Origin
+    settings: DatabaseSettings, *, span_factory: type[SpanFactory] = SpanFactory
 ) -> AsyncIterator[Database]:
     """Yield the database; connections open on first use, so a slow database delays no start.
 
-    While tracing is on, `spans` makes a span for each statement.
+    While tracing is on, `span_factory` makes a span for each statement.
     """
-    engine = _engine(settings, spans)
+    engine = _engine(settings, span_factory)
     try:
         yield Database(engine, autocommit_reads=not settings.pgbouncer)
     finally:
         await _dispose(engine)
 
 
-def _engine(settings: DatabaseSettings, spans: type[Origin]) -> AsyncEngine:
+def _engine(settings: DatabaseSettings, span_factory: type[SpanFactory]) -> AsyncEngine:
     arguments: dict[str, Any] = {"async_creator_fn": _connector(settings)}
     if settings.pgbouncer:
         arguments["prepared_statement_cache_size"] = 0
@@ -63,7 +63,7 @@ def _engine(settings: DatabaseSettings, spans: type[Origin]) -> AsyncEngine:
         hide_parameters=True,
     )
     _ping_in_one_trip(engine.dialect, pgbouncer=settings.pgbouncer)
-    trace_database(engine.dialect, settings.address, origin=spans)
+    trace_database(engine.dialect, settings.address, span_factory=span_factory)
     event.listen(engine.sync_engine, "handle_error", _driver_error)
     return engine
 

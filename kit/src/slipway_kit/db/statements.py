@@ -18,8 +18,8 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from slipway_kit.db.address import Address
-from slipway_kit.tracing.origin import Origin
 from slipway_kit.tracing.provider import recording
+from slipway_kit.tracing.span_factory import SpanFactory
 
 # The instrumentation scope.
 SCOPE_NAME = "slipway_kit.db"
@@ -33,7 +33,9 @@ _FIRST_WORD = re.compile(r"[A-Za-z]+")
 _initializing: ContextVar[bool] = ContextVar("initializing", default=False)
 
 
-def trace_database(dialect: Dialect, address: Address, *, origin: type[Origin] = Origin) -> None:
+def trace_database(
+    dialect: Dialect, address: Address, *, span_factory: type[SpanFactory] = SpanFactory
+) -> None:
     """Make a span for each statement that `dialect` sends; do nothing while tracing is off.
 
     Spans hold the text with placeholders, never the values. SQLAlchemy's events would cost time for
@@ -41,7 +43,7 @@ def trace_database(dialect: Dialect, address: Address, *, origin: type[Origin] =
     """
     if not recording():
         return
-    traced = _Statements(address, origin)
+    traced = _Statements(address, span_factory)
     for name in ("do_execute", "do_executemany", "do_execute_no_params"):
         setattr(dialect, name, traced.around(getattr(dialect, name)))
     _skip_initialization(dialect)
@@ -50,8 +52,8 @@ def trace_database(dialect: Dialect, address: Address, *, origin: type[Origin] =
 class _Statements:
     """Makes the statement spans of one engine."""
 
-    def __init__(self, address: Address, origin: type[Origin]) -> None:
-        self._origin = origin(trace.get_tracer_provider(), SCOPE_NAME, kind=SpanKind.CLIENT)
+    def __init__(self, address: Address, span_factory: type[SpanFactory]) -> None:
+        self._factory = span_factory(trace.get_tracer_provider(), SCOPE_NAME, kind=SpanKind.CLIENT)
         self._describe_cached = lru_cache(maxsize=_MAX_CACHED)(self._describe)
         self._namespace = address.name or ""
         self._attributes: dict[str, str | int] = {
@@ -72,7 +74,7 @@ class _Statements:
                 return
             # Long statements are bulk inserts, which rarely repeat.
             describe = self._describe_cached if len(statement) <= MAX_TEXT else self._describe
-            span = self._origin.begin_here(*describe(statement))
+            span = self._factory.begin_here(*describe(statement))
             try:
                 send(cursor, statement, *rest, **context)
             except BaseException as error:

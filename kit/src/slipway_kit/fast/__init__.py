@@ -1,6 +1,6 @@
-"""Shortcuts through private parts of other libraries; each only saves time and can be left out.
+"""Optional fast paths through private parts of other libraries; they only save CPU time.
 
-`service` calls `install`. No other folder of this library knows this one: it can be deleted.
+`service` calls `install`. Nothing else imports this folder: it can be deleted.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ log = structlog.get_logger()
 
 
 def install(app: FastAPI, *, records: Records, traces: Traces) -> dict[str, bool]:
-    """Enable what these versions of the libraries support, log it, and return it by name.
+    """Enable the fast paths that the installed versions support; return their state by name.
 
-    To be called after the logs are configured and before the middleware is added. What the
-    settings have no use for, such as light spans without traces, is left out.
+    Call it after logs are configured and before middleware is added. Fast paths that the settings
+    do not use, such as light spans without tracing, are left out.
     """
     found = {name: _enable(name, *targets) for name, *targets in _wanted(app, records, traces)}
     for name, enabled in found.items():
@@ -35,7 +35,7 @@ def install(app: FastAPI, *, records: Records, traces: Traces) -> dict[str, bool
 
 
 def _wanted(app: FastAPI, records: Records, traces: Traces) -> Iterator[tuple[Any, ...]]:
-    """Give the names of modules, each with what it is enabled for."""
+    """Yield module names, each with the arguments of its `enable`."""
     yield ("fastapi_memo",)
     yield "middleware_stack", app
     yield "metric_cells", records.metrics
@@ -47,13 +47,13 @@ def _wanted(app: FastAPI, records: Records, traces: Traces) -> Iterator[tuple[An
 
 
 def _enable(name: str, *targets: Any) -> bool:
-    """Enable one if it is supported; tell whether it was."""
+    """Enable one fast path if it is supported; return whether it was."""
     try:
-        # Some import what is never imported without traces, all what another version may lack.
-        shortcut = import_module(f"{__name__}.{name}")
+        # Imported here: some need the tracing SDK, and another version may lack what they import.
+        fast_path = import_module(f"{__name__}.{name}")
     except ImportError:
         return False
-    if not shortcut.supported():
+    if not fast_path.supported():
         return False
-    shortcut.enable(*targets)
+    fast_path.enable(*targets)
     return True

@@ -1,12 +1,9 @@
-"""What FastAPI finds out again and again, found out once.
+"""Caches what FastAPI computes again for every request, though the result never changes.
 
-For every parameter of every request it looks through the annotation anew: is it a sequence, a
-model, JSON text, and under which names may it come. The answers of a field never change. Neither
-do those about a dependency: is it a generator or a coroutine, and does it ask for scopes. A route
-of an included router is looked for twice, once to see whether it is there. And at every step it
-looks whether its own telemetry watches the request, when that has never watched any. Together that
-is a fifth of a small request, more where there are many routes. FastAPI has no public place for a
-memory: `enable` puts one before the functions that it asks.
+That is: the kind of each parameter (sequence, model, JSON, aliases), the kind and the cache key of
+each dependency, the match of an included router, which is searched twice, and whether FastAPI's own
+telemetry is in use. Together this takes a fifth of the time of a small request, more with many
+routes. FastAPI has no public hook, so `enable` replaces the functions by cached ones.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,48 +19,50 @@ from starlette.types import Scope
 
 from slipway_kit.fast import guard
 
-# Functions of `utils` about fields, about annotations, about calls and about dependencies.
-_ABOUT_FIELDS = ("_get_param_aliases", "_get_param_model", "_is_json_field")
-_ABOUT_ANNOTATION = "field_annotation_is_sequence"
-_ABOUT_CALLS = ("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable")
-_ABOUT_DEPENDENCY = "_get_cache_key"
+# Functions of `utils`, by what their argument is.
+_FIELD_FUNCTIONS = ("_get_param_aliases", "_get_param_model", "_is_json_field")
+_ANNOTATION_FUNCTION = "field_annotation_is_sequence"
+_CALL_FUNCTIONS = ("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable")
+_DEPENDENCY_FUNCTION = "_get_cache_key"
 _KNOWN = frozenset({"fd4b4c327c7789ae"})
-# A service has fewer; dependencies that a test overrides have new fields at each request.
-_MOST_KEPT = 4096
-# In the scope of a request: which router was asked, for what, and what it found.
-_FOUND = "slipway_kit.found_route"
-_NOTHING: tuple[Any, ...] = (None, None, ())
-_UNKNOWN = (None, None)
-_NOTHING_WATCHED = nullcontext()
-# What was replaced: owner, name and function, the last one last.
+# A service needs fewer entries; overridden dependencies have new fields for each request.
+_MAX_CACHED = 4096
+# In the scope of a request: the router that was searched, the path, and the match.
+_MATCH_KEY = "slipway_kit.found_route"
+_NO_MATCH: tuple[Any, ...] = (None, None, ())
+_NO_KEY = (None, None)
+_NO_OPERATION = nullcontext()
+# The replaced functions: owner, name and function, in order of replacement.
 _originals: list[tuple[Any, str, Any]] = []
 _Search = Callable[[Any, Scope], tuple[Any, ...]]
 
 
 def supported() -> bool:
-    """Tell whether FastAPI finds these things out as it did."""
+    """Whether the source of the replaced functions is known."""
     return bool(_originals) or guard.is_known(_parts, _KNOWN)
 
 
 def enable() -> None:
-    """Have FastAPI find out once, in this process."""
+    """Replace the functions, in this process."""
     if _originals:
         return
-    for name in _ABOUT_FIELDS:
-        _replace(utils, name, lru_cache(_MOST_KEPT)(getattr(utils, name)))
-    _replace(utils, _ABOUT_ANNOTATION, _of_what_can_be_kept(getattr(utils, _ABOUT_ANNOTATION)))
-    for name in _ABOUT_CALLS:
-        known = _of_functions(getattr(utils, name))
+    for name in _FIELD_FUNCTIONS:
+        _replace(utils, name, lru_cache(_MAX_CACHED)(getattr(utils, name)))
+    _replace(utils, _ANNOTATION_FUNCTION, _memoize_hashable(getattr(utils, _ANNOTATION_FUNCTION)))
+    for name in _CALL_FUNCTIONS:
+        known = _memoize_functions(getattr(utils, name))
         for module in (utils, routing):
             _replace(module, name, known)
-    _replace(utils, _ABOUT_DEPENDENCY, _of_dependencies(getattr(utils, _ABOUT_DEPENDENCY)))
+    _replace(
+        utils, _DEPENDENCY_FUNCTION, _memoize_dependency_keys(getattr(utils, _DEPENDENCY_FUNCTION))
+    )
     included = routing._IncludedRouter  # noqa: SLF001 (see above)
-    _replace(included, "_match", _for_its_request(included._match))  # noqa: SLF001 (the same)
-    _watch_nothing_before_the_first()
+    _replace(included, "_match", _memoize_match(included._match))  # noqa: SLF001 (the same)
+    _skip_unused_telemetry()
 
 
 def disable() -> None:
-    """Have FastAPI find out anew each time."""
+    """Restore FastAPI's own functions."""
     while _originals:
         setattr(*_originals.pop())
 
@@ -75,33 +74,33 @@ def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
 
 def _parts() -> Iterable[Callable[..., Any]]:
     included: Any = routing._IncludedRouter  # noqa: SLF001 (see above)
-    names = (*_ABOUT_FIELDS, _ABOUT_ANNOTATION, *_ABOUT_CALLS, _ABOUT_DEPENDENCY)
+    names = (*_FIELD_FUNCTIONS, _ANNOTATION_FUNCTION, *_CALL_FUNCTIONS, _DEPENDENCY_FUNCTION)
     return [
         *(getattr(utils, name) for name in names),
-        *(getattr(routing, name) for name in _ABOUT_CALLS),
+        *(getattr(routing, name) for name in _CALL_FUNCTIONS),
         *(included._match, included._handle_selected),  # noqa: SLF001 (see above)
         *(getattr(routing, name) for name in ("_operation", "get_telemetry_data")),
         telemetry.NativeTelemetry.__call__,
     ]
 
 
-def _of_what_can_be_kept(function: Callable[[object], bool]) -> Callable[[object], bool]:
-    known = lru_cache(_MOST_KEPT)(function)
+def _memoize_hashable(function: Callable[[object], bool]) -> Callable[[object], bool]:
+    known = lru_cache(_MAX_CACHED)(function)
 
     @wraps(function)
     def answer(annotation: object) -> bool:
         try:
             return known(annotation)
         except TypeError:
-            # One with a dictionary in it, say, cannot be looked up.
+            # Not hashable, such as an annotation that contains a dict.
             return function(annotation)
 
     return answer
 
 
-def _of_functions(ask: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Return what remembers the answers for plain functions, of which none equals another."""
-    known = lru_cache(_MOST_KEPT)(ask)
+def _memoize_functions(ask: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Cache the results for plain functions; callable objects may compare equal."""
+    known = lru_cache(_MAX_CACHED)(ask)
 
     @wraps(ask)
     def answer(call: Any) -> bool:
@@ -110,49 +109,49 @@ def _of_functions(ask: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return answer
 
 
-def _of_dependencies(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what remembers by which key a dependency is known within a request."""
+def _memoize_dependency_keys(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """Cache the key of each dependency by its identity."""
     known: dict[int, tuple[Any, Any]] = {}
 
     @wraps(ask)
     def answer(*, dependant: Any, uses_scopes_cache: Any = None) -> Any:
-        found, key = known.get(id(dependant), _UNKNOWN)
+        found, key = known.get(id(dependant), _NO_KEY)
         if found is not dependant:
-            if len(known) >= _MOST_KEPT:
+            if len(known) >= _MAX_CACHED:
                 known.clear()
             key = ask(dependant=dependant, uses_scopes_cache=uses_scopes_cache)
-            # It is kept, so that no other one gets its id.
+            # The reference keeps another object from getting the same id.
             known[id(dependant)] = (dependant, key)
         return key
 
     return answer
 
 
-def _for_its_request(search: _Search) -> _Search:
-    """Return a search that leaves what it found to the next one of the same router and path."""
+def _memoize_match(search: _Search) -> _Search:
+    """Reuse a match when the same router is searched for the same path again."""
 
     @wraps(search)
     def find(self: Any, scope: Scope) -> tuple[Any, ...]:
-        where = (scope["path"], scope.get("root_path"))
+        path = (scope["path"], scope.get("root_path"))
         found: tuple[Any, ...]
-        router, there, found = scope.pop(_FOUND, _NOTHING)
-        if router is not self or there != where:
+        router, matched, found = scope.pop(_MATCH_KEY, _NO_MATCH)
+        if router is not self or matched != path:
             found = search(self, scope)
-            scope[_FOUND] = (self, where, found)
+            scope[_MATCH_KEY] = (self, path, found)
         return found
 
     return find
 
 
-def _watch_nothing_before_the_first() -> None:
-    """Have a step of a request ask for FastAPI's telemetry only once that has watched one."""
+def _skip_unused_telemetry() -> None:
+    """Skip FastAPI's telemetry calls until its middleware has seen a request."""
     watching = telemetry.NativeTelemetry.__call__
     operation, data = (getattr(routing, name) for name in ("_operation", "get_telemetry_data"))
     watched = False
 
     @wraps(operation)
     def no_operation(**about: Any) -> AbstractContextManager[None]:
-        return operation(**about) if watched else _NOTHING_WATCHED
+        return operation(**about) if watched else _NO_OPERATION
 
     @wraps(data)
     def no_data(context: Any = None) -> Any:

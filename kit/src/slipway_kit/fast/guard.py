@@ -1,7 +1,6 @@
-"""Whether another library's private parts are those that a shortcut was written for.
+"""Checks that the private functions which a fast path relies on are unchanged.
 
-A name says little: what it stands for may do something else in the next version. So a shortcut
-knows the digests of the source of all that it relies on, and is off under any other.
+Each fast path lists the digests of the source that it was written for, and is off under any other.
 """
 
 import hashlib
@@ -15,9 +14,9 @@ _DIGITS = 16
 
 
 def digest(parts: Iterable[Callable[..., Any]]) -> str:
-    """Return one digest of the source of functions, the same under every version of Python.
+    """Return one digest of the source of functions, the same under every Python version.
 
-    Raises `AttributeError` for what is no function of Python, and `OSError` where source is absent.
+    Raises `AttributeError` for anything but a Python function, and `OSError` without source files.
     """
     whole = hashlib.sha256()
     for part in parts:
@@ -26,7 +25,7 @@ def digest(parts: Iterable[Callable[..., Any]]) -> str:
 
 
 def is_known(parts: Callable[[], Iterable[Callable[..., Any]]], known: frozenset[str]) -> bool:
-    """Tell whether `parts` are all there and are what they were when the shortcut was written."""
+    """Whether all `parts` exist and their digest is known."""
     try:
         return digest(parts()) in known
     except (AttributeError, OSError):
@@ -34,7 +33,7 @@ def is_known(parts: Callable[[], Iterable[Callable[..., Any]]], known: frozenset
 
 
 def _source(code: CodeType) -> bytes:
-    # `inspect.getsource` parses whole modules, which takes a start-up 0.15 s (measured).
+    # `inspect.getsource` parses whole modules, which costs 0.15 s at start (measured).
     first, last = code.co_firstlineno, max(_lines(code))
     return b"\n".join(_module(code.co_filename)[first - 1 : last])
 

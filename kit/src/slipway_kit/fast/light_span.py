@@ -1,11 +1,9 @@
-"""A span to which little is added, at a fraction of the SDK's price.
+"""A span with simple attributes only, at a fraction of the SDK's CPU cost.
 
-The SDK keeps a span in objects that guard, bound and copy whatever may be added, though most spans
-of requests and of statements have a few attributes and nothing else. A `LightSpan` keeps these
-alone, and becomes a span of the SDK's as soon as somebody adds what it cannot keep: an event, a
-link, an exception, a list. What is exported is the same. It stands for a span only where nothing
-could tell them apart: `Fits` says whether a provider does no more with spans than to export them,
-within usual limits.
+The SDK locks, limits and copies whatever a span may hold, though most request and statement spans
+have a few attributes and nothing else. A `LightSpan` holds only these; it becomes an SDK span when
+an event, a link, an exception or a list is added. The exported data is the same. Light spans need a
+provider with default limits whose processors only export: `LightSpanSupport` checks that.
 """
 
 import threading
@@ -23,17 +21,17 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.util.types import AnyValue
 
 from slipway_kit.fast import guard
-from slipway_kit.tracing.origin import Origin
 from slipway_kit.tracing.provider import Traces
+from slipway_kit.tracing.span_factory import SpanFactory
 
 _KNOWN = frozenset({"b0ef927c0198ca0b"})
-# So many the SDK keeps of a span, unless the environment says otherwise.
-_MOST_ATTRIBUTES = 128
+# The SDK's default limit of attributes.
+_MAX_ATTRIBUTES = 128
 _SIMPLE = frozenset({str, bool, int, float})
 _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
-# Processors that do nothing before a span has ended.
-_IDLE = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
-# Two threads of a request may add something at once.
+# Processors that do nothing until a span has ended.
+_PASSIVE_PROCESSORS = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
+# Two threads of a request may convert its span at once.
 _lock = threading.Lock()
 
 
@@ -49,25 +47,24 @@ def _parts() -> Iterable[Callable[..., Any]]:
 
 
 def supported() -> bool:
-    """Tell whether the SDK does with a span what it did."""
+    """Whether the source of the SDK's span code is known."""
     return guard.is_known(_parts, _KNOWN)
 
 
 def enable(traces: Traces) -> None:
-    """Have spans of `traces` made light, from the next time that they are opened."""
-    traces.origin = LightOrigin
+    """Use light spans, from the next time that `traces` are opened."""
+    traces.span_factory = LightSpanFactory
 
 
 def disable(traces: Traces) -> None:
-    """Have spans made by the SDK, from the next time that `traces` are opened."""
-    traces.origin = Origin
+    """Use SDK spans, from the next time that `traces` are opened."""
+    traces.span_factory = SpanFactory
 
 
-class LightOrigin(Origin):
-    """Makes light spans where they fit, else those of the SDK.
+class LightSpanFactory(SpanFactory):
+    """Makes light spans where they are supported, else SDK spans.
 
-    Below a span of anybody else, or where a span that became whole would have another id, the SDK
-    makes them.
+    A child of any other span is an SDK span, and so is a span whose id could not be preset.
     """
 
     def __init__(
@@ -79,10 +76,10 @@ class LightOrigin(Origin):
         schema_url: str | None = None,
     ) -> None:
         super().__init__(provider, name, kind=kind, schema_url=schema_url)
-        # Where light spans fit it is one of the SDK's.
+        # The SDK's provider, where light spans are supported.
         self.provider: Any = provider
         self.scope = InstrumentationScope(name, "", schema_url)
-        self._fits = Fits(provider)
+        self._supported = LightSpanSupport(provider)
 
     def begin(
         self,
@@ -93,17 +90,17 @@ class LightOrigin(Origin):
         parent: SpanContext | None,
         attributes: dict[str, Any],
     ) -> Span:
-        """Begin a span that is recorded, whose ids are known already."""
+        """Start a recorded span with the given ids."""
         light = LightSpan(self, name, own, base=base, parent=parent, attributes=attributes)
-        return light if self._fits() else self.whole(light)
+        return light if self._supported() else self.to_sdk_span(light)
 
     def begin_here(self, name: str, attributes: Mapping[str, Any]) -> Span:
-        """Begin a span below the current one; below none, the sampler decides."""
+        """Start a child of the current span; without one, the sampler decides."""
         base = context.get_current()
         parent = trace.get_current_span(base)
         if self.ids is None or not isinstance(parent, LightSpan):
             return self.tracer.start_span(name, base, self.kind, attributes)
-        # Every sampler that can be set records what is below a recorded span of this process.
+        # Every configurable sampler records the child of a recorded local span.
         above = parent.get_span_context()
         own = SpanContext(
             above.trace_id,
@@ -114,8 +111,8 @@ class LightOrigin(Origin):
         )
         return self.begin(name, own, base=base, parent=above, attributes=dict(attributes))
 
-    def whole(self, light: "LightSpan") -> Span:
-        """Return a span of the SDK's with what a light one has."""
+    def to_sdk_span(self, light: "LightSpan") -> Span:
+        """Return an SDK span with the data of a light one."""
         return self.start(
             light.name_given,
             light.get_span_context(),
@@ -126,28 +123,28 @@ class LightOrigin(Origin):
         )
 
 
-class Fits:
-    """Tells whether light spans may take the place of those of a provider, at this moment.
+class LightSpanSupport:
+    """Whether light spans can replace the SDK spans of a provider; the answer may change.
 
-    The SDK has no public way to ask; one that keeps this elsewhere gets none.
+    It reads private attributes of the SDK; when these are missing, the answer is no.
     """
 
     def __init__(self, provider: trace.TracerProvider) -> None:
         self._provider: Any = provider
-        # A processor that is added makes another tuple of them.
+        # Adding a processor replaces this tuple.
         self._processors: object = None
         self._known = False
 
     def __call__(self) -> bool:
-        """Look at the processors and limits that it has now."""
+        """Check the current processors and limits."""
         try:
             processors = self._provider._active_span_processor._span_processors  # noqa: SLF001
             if processors is not self._processors:
                 limits = self._provider._span_limits  # noqa: SLF001 (see above)
                 self._known = (
-                    limits.max_span_attributes == _MOST_ATTRIBUTES
+                    limits.max_span_attributes == _MAX_ATTRIBUTES
                     and limits.max_span_attribute_length is None
-                    and all(_is_idle(type(each)) for each in processors)
+                    and all(_ignores_starts(type(each)) for each in processors)
                 )
                 self._processors = processors
         except AttributeError:
@@ -155,22 +152,22 @@ class Fits:
         return self._known
 
 
-def _is_idle(kind: type[SpanProcessor]) -> bool:
+def _ignores_starts(kind: type[SpanProcessor]) -> bool:
     return all(
-        getattr(kind, name) in {getattr(known, name) for known in _IDLE}
+        getattr(kind, name) in {getattr(known, name) for known in _PASSIVE_PROCESSORS}
         for name in ("on_start", "_on_ending")
     )
 
 
 class LightSpan(Span):
-    """A span that is recorded; see above."""
+    """A recorded span; see the module."""
 
-    # What `db.statements` asks of a current span.
+    # `db.statements` reads this from the current span.
     recorded = True
 
     def __init__(  # noqa: PLR0913 (what a span begins with)
         self,
-        origin: LightOrigin,
+        span_factory: LightSpanFactory,
         name: str,
         own: SpanContext,
         *,
@@ -180,9 +177,9 @@ class LightSpan(Span):
     ) -> None:
         self.started = time.time_ns()
         self.name_given, self.base, self.attributes_given = name, base, attributes
-        self._origin, self._own, self.parent_given = origin, own, parent
+        self._factory, self._own, self.parent_given = span_factory, own, parent
         self._status = _UNSET
-        self._whole: Span | ReadableSpan | None = None
+        self._sdk_span: Span | ReadableSpan | None = None
         self._ended = False
 
     def get_span_context(self) -> SpanContext:
@@ -190,87 +187,87 @@ class LightSpan(Span):
         return self._own
 
     def is_recording(self) -> bool:
-        """Tell whether something may be added."""
+        """Whether the span has not ended."""
         return not self._ended
 
     def update_name(self, name: str) -> None:
-        """Have another name."""
-        if self._whole is None:
+        """Set the name."""
+        if self._sdk_span is None:
             self.name_given = name
         else:
-            self._sdk().update_name(name)
+            self._to_sdk_span().update_name(name)
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
-        """Add an attribute, or put another value in its place."""
+        """Set an attribute."""
         self.set_attributes({key: value})
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
-        """Add several."""
+        """Set several attributes."""
         kept = self.attributes_given
         if (
-            self._whole is None
-            and len(kept) + len(attributes) <= _MOST_ATTRIBUTES
+            self._sdk_span is None
+            and len(kept) + len(attributes) <= _MAX_ATTRIBUTES
             and all(key and type(key) is str for key in attributes)
             and all(type(value) in _SIMPLE for value in attributes.values())
         ):
             kept.update(attributes)
         else:
-            self._sdk().set_attributes(attributes)
+            self._to_sdk_span().set_attributes(attributes)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        """Say how it went."""
-        if self._whole is None and status is StatusCode.ERROR and description is None:
+        """Set the status."""
+        if self._sdk_span is None and status is StatusCode.ERROR and description is None:
             self._status = _ERROR
         else:
-            self._sdk().set_status(status, description)
+            self._to_sdk_span().set_status(status, description)
 
     def add_event(self, *args: Any, **options: Any) -> None:
-        """Add what happened at a moment."""
-        self._sdk().add_event(*args, **options)
+        """Add an event."""
+        self._to_sdk_span().add_event(*args, **options)
 
     def add_link(self, *args: Any, **options: Any) -> None:
-        """Add another span that this one has to do with."""
-        self._sdk().add_link(*args, **options)
+        """Add a link to another span."""
+        self._to_sdk_span().add_link(*args, **options)
 
     def record_exception(self, *args: Any, **options: Any) -> None:
-        """Add an exception with its stack."""
-        self._sdk().record_exception(*args, **options)
+        """Add an exception event."""
+        self._to_sdk_span().record_exception(*args, **options)
 
     def end(self, end_time: int | None = None) -> None:
-        """Be over; nothing is added after that."""
+        """End the span; later changes are ignored."""
         if self._ended:
             return
         self._ended = True
-        if isinstance(self._whole, Span):
-            self._whole.end(end_time)
+        if isinstance(self._sdk_span, Span):
+            self._sdk_span.end(end_time)
             return
-        origin = self._origin
-        self._whole = ReadableSpan(
+        span_factory = self._factory
+        self._sdk_span = ReadableSpan(
             self.name_given,
             self._own,
             self.parent_given,
-            origin.provider.resource,
+            span_factory.provider.resource,
             self.attributes_given,
-            kind=origin.kind,
+            kind=span_factory.kind,
             status=self._status,
             start_time=self.started,
             end_time=time.time_ns() if end_time is None else end_time,
-            instrumentation_scope=origin.scope,
+            instrumentation_scope=span_factory.scope,
         )
-        # There is one where light spans fit.
-        origin.provider._active_span_processor.on_end(self._whole)  # noqa: SLF001
+        # Present where light spans are supported.
+        span_factory.provider._active_span_processor.on_end(self._sdk_span)  # noqa: SLF001
 
     def __getattr__(self, name: str) -> Any:
-        """Return what a span of the SDK's tells of itself, such as its attributes."""
+        """Return an attribute of the SDK span, such as `attributes`."""
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self._whole if self._ended else self._sdk(), name)
+        return getattr(self._sdk_span if self._ended else self._to_sdk_span(), name)
 
-    def _sdk(self) -> Span:
-        """Become a span of the SDK's."""
+    def _to_sdk_span(self) -> Span:
+        """Convert to an SDK span."""
         with _lock:
-            if self._whole is None:
-                self._whole = made = self._origin.whole(self)
+            if self._sdk_span is None:
+                self._sdk_span = made = self._factory.to_sdk_span(self)
                 made.set_status(self._status)
-            whole = self._whole
+            whole = self._sdk_span
         return whole if isinstance(whole, Span) else NonRecordingSpan(self._own)

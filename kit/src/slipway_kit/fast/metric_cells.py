@@ -1,8 +1,8 @@
-"""Metrics written where the exporter reads them: a series is looked up once, not at each request.
+"""Updates metric values in the worker's metric file directly; each series is looked up once.
 
-prometheus_client finds a series by its labels, then its place in the file of the worker, under a
-lock, for each of the nine values of a request. Here the files of the workers are written in place.
-Where one process serves alone its values are in no file: then the libraries' own functions count.
+prometheus_client looks up the labels and the position in the file, under a lock, for each of the
+nine values of a request. With a single process there are no metric files: then the libraries' own
+functions are used.
 """
 
 import mmap
@@ -26,7 +26,7 @@ from slipway_kit.metrics.files import ReservedDict
 Cell = tuple["memoryview[float]", int]
 _Cells = tuple[Sequence[Cell], Sequence[float], Sequence[float]]
 _KNOWN = frozenset({"21ef9304cfd20d59"})
-# A mapping of its own for each file: one that is lent out could not be closed after a fork.
+# A separate mapping of each file: an exported view keeps a mapping from being closed after a fork.
 _doubles: "WeakKeyDictionary[ReservedDict, memoryview[float]]" = WeakKeyDictionary()
 
 
@@ -46,24 +46,24 @@ def _parts() -> Iterable[Callable[..., Any]]:
 
 
 def supported() -> bool:
-    """Tell whether both libraries keep their values as they did."""
+    """Whether the source of both libraries is known."""
     return guard.is_known(_parts, _KNOWN)
 
 
 def enable(metrics: RequestMetrics) -> None:
-    """Have `metrics`, and every histogram of this process that is observed often, use cells."""
+    """Use cells for `metrics` and for the frequently observed histograms of this process."""
     metrics.counter = partial(_counter, metrics)
     Observers.find = staticmethod(observer)
 
 
 def disable(metrics: RequestMetrics) -> None:
-    """Have the libraries' own functions count."""
+    """Use the libraries' own functions."""
     metrics.counter = metrics.count_by_instrumentator
     Observers.find = staticmethod(by_library)
 
 
 def observer(histogram: Histogram) -> Observe:
-    """Return what does as `histogram.observe`, without lookups where its values are in a file."""
+    """Return a faster `histogram.observe`, or that itself when its values are in no file."""
     amounts, counts, bounds = _private(histogram, "sum", "buckets", "upper_bounds")
     cells = _cells([amounts, *counts])
     if cells is None:
@@ -79,7 +79,7 @@ def observer(histogram: Histogram) -> Observe:
 
 
 def _counter(metrics: RequestMetrics, method: str, status: str, handler: str) -> Count:
-    """Return what counts the requests of these labels."""
+    """Return a function that counts requests with these labels."""
     family = getclosurevars(metrics.instrumented).nonlocals
     total = family["TOTAL"].labels(method, status, handler)
     received = family["IN_SIZE"].labels(handler)
@@ -102,7 +102,7 @@ def _counter(metrics: RequestMetrics, method: str, status: str, handler: str) ->
 
 
 def _direct(cells: Sequence[Cell], fine_bounds: Sequence[float], bounds: Sequence[float]) -> Count:
-    """Return what adds to the values in place."""
+    """Return a function that updates the cells in place."""
     (counter, total), (summary, received_count), *_ = cells
     _, _, (_, received_sum), (_, sent_count), (_, sent_sum), (histogram, fine_sum), *_ = cells
     coarse_sum = cells[6][1]
@@ -124,13 +124,13 @@ def _direct(cells: Sequence[Cell], fine_bounds: Sequence[float], bounds: Sequenc
 
 
 def _cells(found: Iterable[Any]) -> list[Cell] | None:
-    """Return where values lie; `None` when one is in memory, or the volume lacked room for it."""
+    """Return the cells; `None` when a value is in no file, or had no space on the volume."""
     cells = [_cell(value) for value in found]
     return None if None in cells else [cell for cell in cells if cell is not None]
 
 
 def _cell(value: Any) -> Cell | None:
-    # It looks whether it is in another process than before, which has files of its own.
+    # After a fork this opens the file of the new process.
     value.get()
     file, key = getattr(value, "_file", None), getattr(value, "_key", "")
     if not isinstance(file, ReservedDict) or file.lacks_room_for(key):
@@ -145,5 +145,5 @@ def _cell(value: Any) -> Cell | None:
 
 
 def _private(owner: Any, *names: str) -> list[Any]:
-    """Return what an object of prometheus_client keeps to itself."""
+    """Return private attributes of an object of prometheus_client."""
     return [getattr(owner, f"_{name}") for name in names]

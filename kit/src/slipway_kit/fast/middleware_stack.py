@@ -1,8 +1,8 @@
 """A middleware stack without the three layers that FastAPI puts around all middleware.
 
-They answer 500 for what nobody handled, limit bodies and watch exceptions for FastAPI's telemetry,
-and wrap every message of every answer once more. `Observe`, where it is the outermost middleware,
-does the first; the limits are another middleware's; the telemetry is off.
+They answer 500 for unhandled errors, limit bodies and report exceptions to FastAPI's telemetry, and
+each wraps every message. `Observe`, as the outermost middleware, answers 500; another middleware
+limits bodies; the telemetry is off.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,24 +26,24 @@ def _parts() -> Iterable[Callable[..., Any]]:
 
 
 def supported() -> bool:
-    """Tell whether FastAPI's layers do no more than they did."""
+    """Whether the source of FastAPI's layers is known."""
     return guard.is_known(_parts, _KNOWN)
 
 
 def enable(app: FastAPI) -> None:
-    """Have `app` build the shorter stack, where nothing was added around `Observe`."""
+    """Make `app` build the shorter stack, unless a middleware was added around `Observe`."""
     whole = FastAPI.build_middleware_stack
 
     def build() -> ASGIApp:
         built = layer = whole(app)
         while type(layer).__name__ in _AROUND:
-            layer = getattr(layer, "app")  # noqa: B009 (an ASGI app is not known to have one)
-        # A layer that was added around `Observe` needs those of FastAPI around it.
+            layer = getattr(layer, "app")  # noqa: B009 (ASGIApp declares no attribute)
+        # Another middleware around `Observe` needs the layers of FastAPI.
         return layer if isinstance(layer, Observe) else built
 
     vars(app)[_METHOD] = build
 
 
 def disable(app: FastAPI) -> None:
-    """Have `app` build FastAPI's own stack."""
+    """Make `app` build FastAPI's own stack."""
     vars(app).pop(_METHOD, None)

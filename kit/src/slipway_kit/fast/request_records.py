@@ -1,8 +1,7 @@
-"""Access-log lines written by hand, all those of one turn of the event loop at once.
+"""Access-log lines formatted directly, with one write for each event loop iteration.
 
-structlog asks six processors for each line and writes it on its own: the system call alone costs
-more than the line. Here requests are counted and written at the end of the turn in which they
-ended. A process that is killed loses the records of that one turn.
+structlog runs six processors and one system call for each line. Here the requests that ended in one
+iteration are counted and written together. A killed process loses the lines of that iteration.
 """
 
 import asyncio
@@ -20,15 +19,15 @@ from slipway_kit.http.ended import Ended, Records
 from slipway_kit.http.request_metrics import NO_ROUTE, Count, RequestMetrics
 from slipway_kit.logs import setup as logs
 
-# Methods and statuses of each route; strangers can invent methods.
-_MOST_KINDS = 4096
-# Whose processors are known: one of a team's own may alter any line.
+# Combinations of method, route and status; clients can invent methods.
+_MAX_CACHED = 4096
+# Modules whose processors are known; a custom processor may change any line.
 _KNOWN = ("structlog.", "slipway_kit.logs.")
 _SAMPLE = Ended("GET", "/a", None, 200, 0.25, 0, 0, "sample", None)
 
 
 def wanted() -> bool:
-    """Tell whether lines are JSON objects of level INFO, as `logs.configure` was told."""
+    """Whether logs are JSON and include level INFO."""
     found = structlog.get_config()
     shown = [structlog.make_filtering_bound_logger(level) for level in ("DEBUG", "INFO")]
     renders = found["processors"][-1:]
@@ -37,7 +36,7 @@ def wanted() -> bool:
 
 
 def supported() -> bool:
-    """Tell whether structlog, as it is configured, writes a line as it is written by hand."""
+    """Whether the configured structlog writes the same line as this module."""
     processors = structlog.get_config()["processors"]
     if not all(_module(each).startswith(_KNOWN) for each in processors):
         return False
@@ -50,12 +49,12 @@ def supported() -> bool:
 
 
 def enable(records: Records) -> None:
-    """Have `records` counted and written in batches."""
+    """Count and write `records` in batches."""
     records.add = BatchedRecords(records.metrics, write=logs.write).add
 
 
 def disable(records: Records) -> None:
-    """Have `records` counted and written one by one."""
+    """Count and write `records` one by one."""
     records.add = records.count_and_log
 
 
@@ -75,17 +74,17 @@ class BatchedRecords:
         self._second, self._second_text = -1.0, ""
 
     def add(self, ended: Ended) -> None:
-        """Take a record; it is written when the loop has turned."""
+        """Add a record; it is written at the end of the loop iteration."""
         if not self._pending:
             asyncio.get_running_loop().call_soon(self.flush)
         self._pending.append(ended)
 
     def keep(self, ended: Ended) -> None:
-        """Take a record, which the next `flush` writes."""
+        """Add a record for the next `flush`."""
         self._pending.append(ended)
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Count and write all pending records."""
         pending, self._pending = self._pending, []
         now = self._now()
         lines = []
@@ -102,14 +101,14 @@ class BatchedRecords:
         self._write("".join(lines))
 
     def _learn(self, kind: tuple[Any, ...], ended: Ended) -> tuple[Count, str]:
-        """Look up once what all requests of a kind share: their series, and most of their line."""
+        """Cache what requests of one kind share: their series and the start of their line."""
         fields = ended.fields()
         del fields["ms"]
         line = {"event": "request", **fields, "level": "info", "pid": os.getpid()}
         count = self._metrics.of(
             method=ended.method, handler=ended.route or NO_ROUTE, status=ended.status
         )
-        if len(self._kinds) >= _MOST_KINDS:
+        if len(self._kinds) >= _MAX_CACHED:
             self._kinds.clear()
         found = self._kinds[kind] = (count, json.dumps(line)[:-1])
         return found
@@ -123,12 +122,12 @@ class BatchedRecords:
 
 
 def _module(processor: object) -> str:
-    """Return where a function, or the class of an object that can be called, is from."""
+    """Return the module of a function, or of the class of a callable object."""
     return getattr(processor, "__module__", "") + "."
 
 
 def _logged(processors: Iterable[Any]) -> str:
-    """Return the line that structlog would write of the sample."""
+    """Return the line that structlog would write for the sample."""
     structlog.contextvars.bind_contextvars(request_id=_SAMPLE.request_id)
     event: Any = {"event": "request", **_SAMPLE.fields()}
     for processor in processors:

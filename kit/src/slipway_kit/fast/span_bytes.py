@@ -1,8 +1,8 @@
-"""Spans as bytes of OTLP, written without the objects that the exporter's own encoder makes.
+"""Encodes spans as OTLP protobuf bytes directly, without the message objects of the exporter.
 
-Those cost several times the CPU, in a thread that takes it from the event loop. A span with events,
-links or anything else that most spans have not is left to that encoder. The exporter has no public
-place for another one, so that what it names is replaced.
+Those cost several times the CPU, in a thread that competes with the event loop. A span with events,
+links or other rare parts is left to the exporter's encoder. The exporter has no public hook, so its
+reference to the encoder is replaced.
 """
 
 import struct
@@ -19,10 +19,10 @@ from opentelemetry.util.types import AttributeValue
 from slipway_kit.fast import guard
 
 _KNOWN = frozenset({"0e0c95d24ffc44fd"})
-# Attributes that were written once are kept as bytes; strangers can invent values.
-_MOST_KEPT = 4096
-# Fractions that are equal may be written differently, as zero and minus zero are.
-_KEPT = frozenset({str, bool, int})
+# Encoded attributes are cached; the limit is needed because clients can invent values.
+_MAX_CACHED = 4096
+# No floats: 0.0 and -0.0 are equal but encoded differently.
+_CACHED_TYPES = frozenset({str, bool, int})
 _U64 = 2**64 - 1
 _FIXED64 = struct.Struct("<Q").pack
 _DOUBLE = struct.Struct("<d").pack
@@ -30,9 +30,9 @@ _DOUBLE = struct.Struct("<d").pack
 _TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
 _NAME, _KIND, _START, _END, _ATTRIBUTE = b"\x2a", b"\x30", b"\x39", b"\x41", b"\x4a"
 _NO_STATUS, _STATUS = b"\x7a\x00", b"\x7a\x02\x18"
-# Flags: whether the parent is of another process is known, and whether it is.
+# Flags: has_is_remote, and is_remote.
 _LOCAL, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
-# Of messages that hold others, and of a pair in an attribute.
+# Field tags of containers and of key and value.
 _FIRST, _SECOND, _SCHEMA = b"\x0a", b"\x12", b"\x1a"
 
 
@@ -50,36 +50,36 @@ def _parts() -> Iterable[Callable[..., Any]]:
 
 
 def supported() -> bool:
-    """Tell whether the exporter encodes spans as it did."""
+    """Whether the source of the exporter's encoder is known."""
     return guard.is_known(_parts, _KNOWN)
 
 
 def enable() -> None:
-    """Have the exporter use a `SpanWriter`."""
+    """Make the exporter use a `SpanWriter`."""
     writer = SpanWriter()
 
-    def encode(spans: Sequence[ReadableSpan]) -> Written:
+    def encode(spans: Sequence[ReadableSpan]) -> EncodedMessage:
         try:
-            return Written(writer.write(spans))
-        except Exception:  # noqa: BLE001 (an attribute that nobody thought of costs no batch)
-            return Written(encode_spans(spans).SerializePartialToString())
+            return EncodedMessage(writer.write(spans))
+        except Exception:  # noqa: BLE001 (an unexpected attribute must not lose a batch)
+            return EncodedMessage(encode_spans(spans).SerializePartialToString())
 
     setattr(trace_exporter, "encode_spans", encode)  # noqa: B010 (its type is another)
 
 
 def disable() -> None:
-    """Have the exporter use its own encoder."""
+    """Make the exporter use its own encoder."""
     setattr(trace_exporter, "encode_spans", encode_spans)  # noqa: B010 (the same)
 
 
 class SpanWriter:
-    """Writes requests to a collector."""
+    """Encodes export requests."""
 
     def __init__(self) -> None:
         self._attributes: dict[tuple[str, type, AttributeValue], bytes] = {}
 
     def write(self, spans: Sequence[ReadableSpan]) -> bytes:
-        """Return an `ExportTraceServiceRequest` with all of them."""
+        """Return an encoded `ExportTraceServiceRequest` with all spans."""
         groups: dict[tuple[int, int], tuple[ReadableSpan, list[bytes]]] = {}
         others = []
         for span in spans:
@@ -90,15 +90,15 @@ class SpanWriter:
             key = (id(span.resource), id(span.instrumentation_scope))
             if key not in groups:
                 groups[key] = (span, [])
-            groups[key][1].append(_piece(_SECOND, written))
+            groups[key][1].append(_length_delimited(_SECOND, written))
         parts = [_group(example, b"".join(group)) for example, group in groups.values()]
         if others:
-            # Messages of one kind that follow each other are one message.
+            # Concatenated messages of one type are merged by the reader.
             parts.append(encode_spans(others).SerializePartialToString())
         return b"".join(parts)
 
     def _span(self, span: ReadableSpan) -> bytes | None:
-        """Return the message of a span, or `None` when it has something unusual."""
+        """Return the encoded span, or `None` when it has rare parts."""
         own, parent, status = span.context, span.parent, span.status
         if (
             own is None
@@ -121,73 +121,75 @@ class SpanWriter:
         ]
         if parent is not None:
             parts += (_PARENT_ID, parent.span_id.to_bytes(8, "big"))
-        # The enumeration of the protocol begins one later.
-        parts += (_piece(_NAME, span.name.encode()), _KIND, _number(span.kind.value + 1))
+        # The protocol's enumeration starts at 1.
+        parts += (_length_delimited(_NAME, span.name.encode()), _KIND, _varint(span.kind.value + 1))
         parts += (_START, _FIXED64(span.start_time), _END, _FIXED64(span.end_time))
         for name, value in (span.attributes or {}).items():
             kind = type(value)
-            known = self._attributes.get((name, kind, value)) if kind in _KEPT else None
+            known = self._attributes.get((name, kind, value)) if kind in _CACHED_TYPES else None
             written = known or self._attribute(name, value)
             if written is None:
                 return None
             parts.append(written)
         code = status.status_code.value
-        parts.append(_STATUS + _number(code) if code else _NO_STATUS)
+        parts.append(_STATUS + _varint(code) if code else _NO_STATUS)
         parts.append(_REMOTE if parent is not None and parent.is_remote else _LOCAL)
         return b"".join(parts)
 
     def _attribute(self, name: str, value: AttributeValue) -> bytes | None:
         match value:
             case str():
-                text = _piece(_FIRST, value.encode())
+                text = _length_delimited(_FIRST, value.encode())
             case bool():
                 text = b"\x10\x01" if value else b"\x10\x00"
             case int():
-                text = b"\x18" + _number(value & _U64)
+                text = b"\x18" + _varint(value & _U64)
             case float():
                 text = b"\x21" + _DOUBLE(value)
             case _:
                 return None
-        pair = _piece(_FIRST, name.encode()) + _piece(_SECOND, text)
-        written = _piece(_ATTRIBUTE, pair)
-        if type(value) in _KEPT:
-            if len(self._attributes) >= _MOST_KEPT:
+        pair = _length_delimited(_FIRST, name.encode()) + _length_delimited(_SECOND, text)
+        written = _length_delimited(_ATTRIBUTE, pair)
+        if type(value) in _CACHED_TYPES:
+            if len(self._attributes) >= _MAX_CACHED:
                 self._attributes.clear()
             self._attributes[name, type(value), value] = written
         return written
 
 
-class Written:
-    """What the exporter takes for a message."""
+class EncodedMessage:
+    """Encoded bytes with the one method that the exporter calls."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def SerializePartialToString(self) -> bytes:  # noqa: N802 (so it is called)
-        """Return its bytes."""
+    def SerializePartialToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        """Return the bytes."""
         return self._data
 
 
 def _group(example: ReadableSpan, spans: bytes) -> bytes:
-    """Return the spans of one resource and scope, which are described as for `example`."""
+    """Return the encoded spans with the resource and scope of `example`."""
     (resource_spans,) = encode_spans([example]).resource_spans
     (scope_spans,) = resource_spans.scope_spans
-    scope = _piece(_FIRST, scope_spans.scope.SerializeToString()) + spans
+    scope = _length_delimited(_FIRST, scope_spans.scope.SerializeToString()) + spans
     if scope_spans.schema_url:
-        scope += _piece(_SCHEMA, scope_spans.schema_url.encode())
-    whole = _piece(_FIRST, resource_spans.resource.SerializeToString()) + _piece(_SECOND, scope)
+        scope += _length_delimited(_SCHEMA, scope_spans.schema_url.encode())
+    whole = _length_delimited(
+        _FIRST, resource_spans.resource.SerializeToString()
+    ) + _length_delimited(_SECOND, scope)
     if resource_spans.schema_url:
-        whole += _piece(_SCHEMA, resource_spans.schema_url.encode())
-    return _piece(_FIRST, whole)
+        whole += _length_delimited(_SCHEMA, resource_spans.schema_url.encode())
+    return _length_delimited(_FIRST, whole)
 
 
-def _piece(field: bytes, data: bytes) -> bytes:
-    """Return a field that says how long it is."""
-    return field + _number(len(data)) + data
+def _length_delimited(field: bytes, data: bytes) -> bytes:
+    """Return a length-delimited field."""
+    return field + _varint(len(data)) + data
 
 
-def _number(number: int) -> bytes:
-    """Return a number seven bits at a time, the lowest first."""
+def _varint(number: int) -> bytes:
+    """Return a base-128 varint."""
     if number < 0x80:  # noqa: PLR2004 (what fits into seven bits)
         return bytes((number,))
     found = bytearray()

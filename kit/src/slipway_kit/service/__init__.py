@@ -1,4 +1,4 @@
-"""Puts a service together: settings, resources, phases of start and shutdown, the command line."""
+"""Assembles a service: settings, resources, phases of start and shutdown, command line."""
 
 from slipway_kit.http.probes import Check
 from slipway_kit.runtime import Runtime, runtime_of

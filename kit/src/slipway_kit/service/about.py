@@ -1,31 +1,31 @@
-"""What a service is called and where it is."""
+"""The name, owner, version and folder of a service."""
 
 from pathlib import Path
 from typing import Protocol
 
 
 class About(Protocol):
-    """What the module `app.about` of a service says; every name is a constant."""
+    """The constants of the module `app.about`."""
 
     @property
     def NAME(self) -> str:  # noqa: N802 (a constant of a module)
-        """For people."""
+        """Display name."""
 
     @property
     def SLUG(self) -> str:  # noqa: N802
-        """For machines, such as folders and traces."""
+        """Name for machines: folders, traces."""
 
     @property
     def OWNER(self) -> str:  # noqa: N802
-        """Who answers for it."""
+        """The owning team."""
 
     @property
     def DESCRIPTION(self) -> str:  # noqa: N802
-        """What it does."""
+        """One sentence about the service."""
 
     @property
     def VERSION(self) -> str:  # noqa: N802
-        """Of the service and its API."""
+        """Version of the service and its API."""
 
     @property
     def ROOT(self) -> Path:  # noqa: N802

@@ -1,4 +1,4 @@
-"""Puts a service together. The order of installation is the order of the code here."""
+"""Assembles a service; parts are installed in the order of the code."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,11 +40,11 @@ from slipway_kit.service.settings import ServiceSettings
 from slipway_kit.service.thread_check import refuse_more_threads_than_pool
 from slipway_kit.tracing import provider as tracing
 
-# Paths that make no spans.
+# Paths without spans.
 UNTRACED = probes.PROBES | docs_pages.ASSETS
 
 
-def assemble(  # noqa: PLR0913 (each is a place where a service may differ)
+def assemble(  # noqa: PLR0913 (each is a hook for the service)
     settings: ServiceSettings,
     *,
     about: About,
@@ -56,12 +56,11 @@ def assemble(  # noqa: PLR0913 (each is a place where a service may differ)
     openapi_changes: Sequence[Callable[[dict[str, Any]], None]] = (),
     log_processors: Sequence[Processor] = (),
 ) -> FastAPI:
-    """Return the application of a service: its features on what every service has.
+    """Return the application of a service.
 
-    `features` are folders of `app/features`; their routes come under /api/v1, with `dependencies`
-    in front of each. `resources` are opened in their order. `middleware` is nearer to the routes
-    than all of the kit's, the first around the others. Raises `SettingsError` when the settings do
-    not fit what the routes need.
+    `features` are folders of `app/features`; their routes are served under /api/v1, each with
+    `dependencies`. `resources` are opened in order. `middleware` runs inside that of the library,
+    the first one outermost. Raises `SettingsError` when the settings do not suit the routes.
     """
     server = settings.server
     logs = LogSetup(
@@ -70,7 +69,7 @@ def assemble(  # noqa: PLR0913 (each is a place where a service may differ)
     logs.apply()
     tracing.load(settings.tracing)
     schema = Check(
-        # The revisions are read here, once for all workers that the master forks later.
+        # Revisions are read here, in the master, once for all workers.
         SchemaCheck(settings.database, known_versions(about.ROOT / "migrations")),
         NO_ANSWER,
         once=not settings.readiness.requires_database,
@@ -95,7 +94,7 @@ def assemble(  # noqa: PLR0913 (each is a place where a service may differ)
     runtime = runtime_of(app)
     _fill(runtime, settings, logs)
 
-    # A request tries one route after another: first those that most requests are for.
+    # Routes are matched in order: those with the most requests come first.
     for router in routers(features):
         app.include_router(router, prefix="/api/v1", dependencies=dependencies)
     probes.install(app)
@@ -108,7 +107,7 @@ def assemble(  # noqa: PLR0913 (each is a place where a service may differ)
         changes=openapi_changes,
     )
     docs_pages.install(app, server, settings.openapi)
-    # From here on each is around those before it.
+    # Each middleware wraps those added before it.
     for each in reversed(middleware):
         app.add_middleware(each.cls, *each.args, **each.kwargs)
     limits.install(app, server)
@@ -134,14 +133,14 @@ def _fill(runtime: Runtime, settings: ServiceSettings, logs: LogSetup) -> None:
 
 
 def _install_admission(app: FastAPI, server: ServerSettings) -> None:
-    """Have requests ask before they start: in the protocol, in a middleware, or not at all.
+    """Install admission control: in the protocol, as a middleware, or not at all.
 
-    Nothing that a refusal would have to pass may be around it.
+    It is the outermost layer, so that a refusal is cheap.
     """
     runtime = runtime_of(app)
     supported = protocol.supported()
     refusals, drain = Refusals(server), runtime.get(Drain)
-    asks: dict[str, Any] = {
+    options: dict[str, Any] = {
         "admission": runtime.get(Admission),
         "refusals": refusals,
         "drain": drain,
@@ -149,11 +148,11 @@ def _install_admission(app: FastAPI, server: ServerSettings) -> None:
         "always": probes.PROBES | {server.root_path + path for path in probes.PROBES},
     }
     if server.admission == "middleware" or (server.admission == "protocol" and not supported):
-        app.add_middleware(AdmissionMiddleware, **asks)
+        app.add_middleware(AdmissionMiddleware, **options)
     if not supported:
         http = protocol.HttpProtocol("httptools")
     elif server.admission == "protocol":
-        http = protocol.HttpProtocol(partial(protocol.AdmittingProtocol, **asks))
+        http = protocol.HttpProtocol(partial(protocol.AdmittingProtocol, **options))
     else:
         bounded = partial(protocol.BoundedProtocol, refusals=refusals, drain=drain)
         http = protocol.HttpProtocol(bounded)

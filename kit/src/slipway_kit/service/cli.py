@@ -23,9 +23,9 @@ from slipway_kit.server.ports import require_free
 from slipway_kit.service.about import About
 from slipway_kit.service.settings import ServiceSettings
 
-# What makes the application, as servers are told.
+# The application factory, as an import string.
 APP = "app.main:create_app"
-# An image lacks them.
+# Not in an image.
 _TOOLS = "slipway_kit.dev"
 _DIRECTIONS = ("upgrade", "downgrade", "current")
 
@@ -35,15 +35,19 @@ def main(settings: type[ServiceSettings], about: About, arguments: list[str] | N
     parser = argparse.ArgumentParser(prog="python -m app")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="run the service under gunicorn")
-    serve.add_argument("--reload", action="store_true", help="one worker that follows the source")
-    migrate = commands.add_parser("migrate", help="bring the schema to a version")
+    serve.add_argument(
+        "--reload", action="store_true", help="one worker that reloads when a file changes"
+    )
+    migrate = commands.add_parser("migrate", help="upgrade or downgrade the database schema")
     migrate.add_argument("direction", nargs="?", default="upgrade", choices=_DIRECTIONS)
     migrate.add_argument("revision", nargs="?", help="default: head")
-    capacity = commands.add_parser("capacity", help="print the sums of the capacity contract")
+    capacity = commands.add_parser(
+        "capacity", help="print whether the settings fit each other and the container"
+    )
     capacity.add_argument(
         "--from-values", metavar="FILE", help="chart values, one JSON object a line; - reads stdin"
     )
-    commands.add_parser("openapi", help="print the API's document")
+    commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("settings", help="print every environment variable with its default")
     options = parser.parse_args(arguments)
     service = _Service(settings, about)
@@ -65,7 +69,7 @@ def main(settings: type[ServiceSettings], about: About, arguments: list[str] | N
 
 @dataclass(frozen=True)
 class _Service:
-    """What the commands do; each returns an exit status."""
+    """The commands; each returns an exit status."""
 
     settings: type[ServiceSettings]
     about: About
@@ -105,7 +109,7 @@ class _Service:
         elif options.direction == "downgrade":
             if not options.revision:
                 raise SettingsError(
-                    "say which revision to go back to: python -m app migrate downgrade REVISION."
+                    "name the revision to downgrade to: python -m app migrate downgrade REVISION."
                 )
             migrations.downgrade(settings.database, folder, options.revision)
         else:
@@ -121,7 +125,7 @@ class _Service:
 
     def openapi(self, _: argparse.Namespace) -> int:
         module, _colon, name = APP.partition(":")
-        # What is logged meanwhile is no part of the document.
+        # Log lines must not go into the document.
         with redirect_stdout(sys.stderr):
             app = getattr(import_module(module), name)()
         print(json.dumps(app.openapi(), indent=2, ensure_ascii=False))
@@ -133,12 +137,12 @@ class _Service:
 
 
 def _tool(name: str) -> ModuleType:
-    """Return a module of the tools; raise `SettingsError` where there are none, as in an image."""
+    """Return a module of `slipway_kit.dev`; raise `SettingsError` in an image, which has none."""
     try:
         return import_module(f"{_TOOLS}.{name}")
     except ModuleNotFoundError as missing:
         if missing.name != _TOOLS:
             raise
         raise SettingsError(
-            "run this where the service is developed: an image has no tools."
+            "run this in the source tree of the service: the image has no development tools."
         ) from None

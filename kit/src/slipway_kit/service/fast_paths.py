@@ -1,4 +1,4 @@
-"""The one call of `slipway_kit.fast`, a folder that a service may lack."""
+"""The only call of `slipway_kit.fast`, an optional folder."""
 
 from importlib import import_module
 
@@ -13,12 +13,12 @@ _FOLDER = "slipway_kit.fast"
 
 
 def install(app: FastAPI, *, records: Records, traces: Traces) -> None:
-    """Take the shortcuts that are there and supported; log that there are none."""
+    """Enable the supported fast paths, or log that the folder is missing."""
     try:
         fast = import_module(_FOLDER)
     except ModuleNotFoundError as missing:
         if missing.name != _FOLDER:
             raise
-        log.info("fast paths are not installed: the libraries' own ways are taken")
+        log.info("fast paths are not installed")
         return
     fast.install(app, records=records, traces=traces)

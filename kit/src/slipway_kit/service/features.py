@@ -1,8 +1,8 @@
-"""What the features of a service bring along.
+"""Finds the routers, lifespans, settings and models of the features.
 
 A feature is a folder of `app/features`. Its module `routes` has a `router`, and may have a
-`lifespan`, which gets the application, and `TAGS` for the API's document. Its module `settings` may
-have a group `Settings`, its module `models` tables.
+`lifespan(app)` and `TAGS` for the OpenAPI document. Its optional module `settings` has a group
+`Settings`, its optional module `models` the tables.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +31,7 @@ def lifespans(features: Iterable[str]) -> dict[str, Lifespan]:
 
 
 def tags(features: Iterable[str]) -> dict[str, str]:
-    """Return what each tag of the features is about."""
+    """Return the description of each tag of the features."""
     found: list[dict[str, str]] = [getattr(_routes(feature), "TAGS", {}) for feature in features]
     return {name: text for each in found for name, text in each.items()}
 

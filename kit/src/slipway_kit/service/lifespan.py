@@ -1,4 +1,4 @@
-"""What happens between the start of a worker and its end."""
+"""The lifespan of a worker."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -33,7 +33,7 @@ def lifespan_of(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Return the lifespan of the application.
 
-    It opens `resources`, then what the features bring, each as a phase; they close in reverse.
+    It opens `resources`, then the lifespans of `features`, each as a phase; they close in reverse.
     """
 
     @asynccontextmanager
@@ -44,10 +44,10 @@ def lifespan_of(
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = server.threadpool_tokens
         async with (
-            # Closed last and on its own time: closing the others makes spans too.
+            # Closed last, with its own deadline: closing the others makes spans too.
             open_tracing(
                 tracing,
-                service=_description(about, server, tracing),
+                service=_resource_attributes(about, server, tracing),
                 flush_seconds=plan.flush,
                 traces=runtime.get(Traces),
                 untraced=untraced,
@@ -65,22 +65,24 @@ def lifespan_of(
             await phases.open("saturation", open_saturation(*_sampled(sampled)))
             readiness = await phases.open("readiness", open_readiness(runtime, checks))
             runtime.add(readiness)
-            # Last: what blocks while the service starts holds up nobody.
+            # Last: blocking calls during the start delay no request.
             await phases.open("watchdog", open_watchdog(runtime.get(WatchdogSettings)))
             yield
-            # Not every server drains before it stops: uvicorn alone does not.
+            # Uvicorn without gunicorn does not drain before it stops.
             runtime.get(Drain).begin()
 
     return lifespan
 
 
 def _sampled(parts: Iterable[object]) -> list[Sampled]:
-    """Return those that set gauges of their own."""
+    """Return the parts that have sampled gauges."""
     return [part for part in parts if isinstance(part, Sampled)]
 
 
-def _description(about: About, server: ServerSettings, tracing: TracingSettings) -> dict[str, str]:
-    """Describe the service to those who read its traces."""
+def _resource_attributes(
+    about: About, server: ServerSettings, tracing: TracingSettings
+) -> dict[str, str]:
+    """Return the resource attributes of the service."""
     return {
         "service.name": tracing.service_name or about.SLUG,
         "service.version": about.VERSION,

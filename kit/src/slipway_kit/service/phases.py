@@ -1,4 +1,4 @@
-"""The lifespan as named phases, each logged with its time and held to a deadline."""
+"""Named phases of the lifespan; each is logged with its duration and has a deadline."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,11 +14,11 @@ log = structlog.get_logger()
 
 
 class PhaseOverrunError(Exception):
-    """A phase of the start-up took longer than it may; the traceback names the line it waits in."""
+    """A start-up phase exceeded its deadline; the traceback shows where it waited."""
 
 
 class Phases:
-    """Opens resources in order; they close in reverse order when the stack does."""
+    """Opens resources in order; they close in reverse order."""
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class Phases:
     async def open(
         self, name: str, resource: AbstractAsyncContextManager[T], *, seconds: float | None = None
     ) -> T:
-        """Enter `resource` within `seconds`, and within what is left of the start-up, or raise.
+        """Enter `resource` within `seconds` and the rest of the start-up time, or raise.
 
-        An error while it closes is logged and does not keep the others from closing.
+        An error while it closes is logged; the other resources still close.
         """
         started = self._clock()
         if self._open_by is None:
@@ -77,6 +77,6 @@ class Phases:
 
 @asynccontextmanager
 async def open_phases(*, open_seconds: float, close_seconds: float) -> AsyncIterator[Phases]:
-    """Give `Phases` that may take `open_seconds` to open all, and `close_seconds` to close all."""
+    """Yield `Phases`; all of them open within `open_seconds` and close within `close_seconds`."""
     async with AsyncExitStack() as stack:
         yield Phases(stack, open_seconds=open_seconds, close_seconds=close_seconds)

@@ -1,4 +1,4 @@
-"""How gunicorn runs a service: `gunicorn.conf.py` assigns what is here."""
+"""The gunicorn settings of a service, which `gunicorn.conf.py` assigns."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ from slipway_kit.service.settings import ServiceSettings
 
 @dataclass(frozen=True)
 class ProcessModel:
-    """The values of gunicorn's settings, each under its own name, and its hooks."""
+    """Gunicorn settings under their own names, and the server hooks."""
 
     bind: list[str]
     workers: int
@@ -31,7 +31,7 @@ class ProcessModel:
 
     @classmethod
     def load(cls, settings: type[ServiceSettings], *, slug: str) -> Self:
-        """Read the settings; exit with a sentence for each problem."""
+        """Read the settings; exit with one message for each problem."""
         try:
             return cls._of(settings.load(), slug)
         except SettingsError as error:
@@ -49,8 +49,7 @@ class ProcessModel:
             graceful_timeout=server.shutdown.graceful_timeout,
             keepalive=server.keep_alive_seconds,
             forwarded_allow_ips=server.forwarded_allow_ips,
-            # Heartbeat files belong in memory: a slow disk must not look like a worker that stands
-            # still.
+            # Heartbeat files are in memory: a slow disk must not look like a stalled worker.
             worker_tmp_dir=str(memory_folder()),
             hooks=Hooks(slug, server, lambda: _check_database(settings.database)),
         )

@@ -1,6 +1,6 @@
-"""What the lifespan opens once per worker and every request may borrow.
+"""Resources that the lifespan opens once per worker and all requests share.
 
-An opener gets the runtime and gives an async context manager; what that yields is found by its
+An opener gets the runtime and returns an async context manager. What that yields is found by its
 type: `runtime.get(Database)`.
 """
 
@@ -24,17 +24,19 @@ from slipway_kit.runtime import Runtime, runtime_of
 from slipway_kit.tracing.provider import Traces
 
 Opener = Callable[[Runtime], AbstractAsyncContextManager[Any]]
-# By the names of their phases in the log, in the order in which they are opened.
+# By the name of the phase in the log, in opening order.
 Openers = Mapping[str, Opener]
 
 
 def database(runtime: Runtime) -> AbstractAsyncContextManager[Database]:
-    """Open the pool of connections."""
-    return open_database(runtime.get(DatabaseSettings), spans=runtime.get(Traces).origin)
+    """Open the database."""
+    return open_database(
+        runtime.get(DatabaseSettings), span_factory=runtime.get(Traces).span_factory
+    )
 
 
 def offload(runtime: Runtime) -> AbstractAsyncContextManager[Offload]:
-    """Open the threads and processes for calls that block or compute."""
+    """Open the threads and processes for blocking calls and CPU work."""
     server = runtime.get(ServerSettings)
     return open_offload(
         runtime.get(OffloadSettings),
@@ -50,12 +52,12 @@ def http_client(runtime: Runtime) -> AbstractAsyncContextManager[HttpClient]:
 
 
 def tasks(runtime: Runtime) -> AbstractAsyncContextManager[Tasks]:
-    """Open what supervises background tasks; open it after what they borrow."""
+    """Open the background tasks; open it after the resources that tasks use."""
     return open_tasks(grace_seconds=runtime.get(ServerSettings).shutdown.close / 2)
 
 
 class Resources:
-    """Shared, long-lived objects; each is safe to use from many requests at once."""
+    """The resources of one worker; each is safe for concurrent use."""
 
     __slots__ = ("_runtime",)
 
@@ -64,17 +66,17 @@ class Resources:
 
     @property
     def database(self) -> Database:
-        """The pool of connections."""
+        """The database."""
         return self._runtime.get(Database)
 
     @property
     def offload(self) -> Offload:
-        """Threads and processes for calls that block or compute."""
+        """Threads and processes for blocking calls and CPU work."""
         return self._runtime.get(Offload)
 
     @property
     def tasks(self) -> Tasks:
-        """Background tasks, which are awaited at shutdown."""
+        """Background tasks, which are drained at shutdown."""
         return self._runtime.get(Tasks)
 
     @property
@@ -83,9 +85,9 @@ class Resources:
         return self._runtime.get(HttpClient)
 
 
-# async: a plain function would take a thread of the pool for each request.
+# async: a plain function would use a thread of the pool for each request.
 async def get_resources(connection: HTTPConnection) -> Resources:
-    """Find the resources of the running app, from an HTTP request or a WebSocket."""
+    """Return the resources of the running app, for an HTTP request or a WebSocket."""
     return runtime_of(connection).get(Resources)
 
 

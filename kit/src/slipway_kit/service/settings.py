@@ -1,7 +1,6 @@
-"""Every setting of a service, read once when the process starts.
+"""All settings of a service, read once at start.
 
-A group lives beside the code that it tunes; this module gathers the groups and checks them against
-each other.
+Each group is defined beside the code that it configures; this module gathers and cross-checks them.
 """
 
 import os
@@ -25,10 +24,9 @@ from slipway_kit.tracing.settings import TracingSettings
 
 
 class ServiceSettings(BaseModel):
-    """The whole configuration, frozen; a service inherits from it and names its features.
+    """The whole configuration, frozen; a service subclasses it and names its features.
 
-    A field whose type is a `Group` is read from the environment like those here: that is how a
-    service adds a group which belongs to none of its features.
+    A subclass adds a group that belongs to no feature as a field.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,7 +41,7 @@ class ServiceSettings(BaseModel):
     watchdog: WatchdogSettings = Field(default_factory=WatchdogSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     http_client: HttpClientSettings = Field(default_factory=HttpClientSettings)
-    # Those of the features, in the order in which they are enabled.
+    # The groups of the features, in order.
     features: tuple[SerializeAsAny[Group], ...] = ()
 
     @model_validator(mode="before")
@@ -55,7 +53,7 @@ class ServiceSettings(BaseModel):
 
     @classmethod
     def fields(cls) -> dict[str, type[Group]]:
-        """Return the groups that are fields, by the fields' names."""
+        """Return the groups that are fields, by field name."""
         found = {name: info.annotation for name, info in cls.model_fields.items()}
         return {
             name: kind
@@ -65,12 +63,12 @@ class ServiceSettings(BaseModel):
 
     @classmethod
     def groups(cls) -> tuple[type[Group], ...]:
-        """Return every group there is, those of the features last."""
+        """Return every group class, those of the features last."""
         return (*cls.fields().values(), *setting_groups(cls.enabled))
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment or raise `SettingsError` with a sentence for each problem."""
+        """Read the environment or raise `SettingsError` with one line for each problem."""
         groups = cls.groups()
         found: list[Group] = []
         wrong: list[str] = []
@@ -103,9 +101,7 @@ class ServiceSettings(BaseModel):
             if not limit.holds
         ]
         if self.server.production and self.database.echo:
-            broken.append(
-                "DATABASE_ECHO writes every statement to the log; unset it in production."
-            )
+            broken.append("DATABASE_ECHO logs every statement; unset it in production.")
         if broken:
             raise SettingsError("\n".join(broken))
 

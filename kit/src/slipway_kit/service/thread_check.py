@@ -1,4 +1,4 @@
-"""Whether the threads of plain `def` code fit the connections of the pool."""
+"""Checks that plain `def` routes have no more threads than database connections."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,9 +16,9 @@ from slipway_kit.http.routes import runs_on_loop
 def refuse_more_threads_than_pool(
     app: FastAPI, settings: DatabaseSettings, *, threads: int
 ) -> None:
-    """Raise `SettingsError` when plain `def` code waits for connections that its threads hold up.
+    """Raise `SettingsError` when plain `def` code uses the database with too many threads.
 
-    Beyond the pool every further thread only waits, and throughput collapses.
+    Every thread beyond the pool only waits for a connection, and throughput collapses.
     """
     connections = settings.pool_size + settings.max_overflow
     if threads <= connections:
@@ -36,7 +36,7 @@ def refuse_more_threads_than_pool(
 
 
 def uses_session(dependant: Dependant) -> bool:
-    """Tell whether a route borrows a session for the time of its function."""
+    """Whether a route depends on a database session."""
     borrowed = {get_session, get_read_session}
     return not borrowed.isdisjoint(_calls(dependant))
 

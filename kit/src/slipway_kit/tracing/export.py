@@ -1,4 +1,4 @@
-"""The SDK's side of tracing: spans are queued, sent in batches, counted, and flushed at the end."""
+"""Span export through the SDK: a bounded queue, batches, metrics, and a flush at shutdown."""
 
 import asyncio
 import logging
@@ -17,26 +17,28 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter
-from slipway_kit.tracing.ids import HandedIds
-from slipway_kit.tracing.origin import Origin
+from slipway_kit.tracing.ids import PresetIds
 from slipway_kit.tracing.request_spans import RequestSpans, Sampling
 from slipway_kit.tracing.settings import TracingSettings
+from slipway_kit.tracing.span_factory import SpanFactory
 
 log = structlog.get_logger()
-SPANS = Counter("otel_spans", "Spans by what became of them at the exporter.", ["outcome"])
-# The SDK repeats itself with every batch and every malformed header.
+SPANS = Counter(
+    "otel_spans", "Spans by outcome: exported, failed or dropped (queue full).", ["outcome"]
+)
+# The SDK logs the same line for every failed batch and every malformed header.
 _PAUSE_SECONDS = 60
-_TALKATIVE = ("opentelemetry", "urllib3")
-# Lines about what clients send: they show the headers, and anybody can cause them.
-_ABOUT_CLIENTS = ("opentelemetry.baggage", "opentelemetry.trace.")
-# The answer to an export says nothing that is used.
+_NOISY_LOGGERS = ("opentelemetry", "urllib3")
+# Lines about request headers, which they show; any client can cause them.
+_CLIENT_INPUT_LOGGERS = ("opentelemetry.baggage", "opentelemetry.trace.")
+# Bytes read of the response to an export; its content is not used.
 _ANSWER_BYTES = 4096
-# Of the time to flush, what is kept to let go of spans that cannot be sent.
+# Share of the flush time that is kept for dropping the spans that cannot be sent.
 _GIVE_UP_SHARE = 0.1
 
 
 class SpanExport:
-    """The provider of one worker; made after the fork, because it starts a thread."""
+    """The tracer provider of one worker; made after the fork, because it starts a thread."""
 
     def __init__(
         self,
@@ -45,10 +47,10 @@ class SpanExport:
         service: Mapping[str, str],
         exporter: SpanExporter | None = None,
     ) -> None:
-        self._exporter = CountedExporter(exporter or OTLPSpanExporter(session=OneWaySession()))
+        self._exporter = CountedExporter(exporter or OTLPSpanExporter(session=ExportSession()))
         self._sampling = Sampling(settings.traces_sampler, settings.traces_sampler_arg)
         self.provider = TracerProvider(
-            resource=_resource(service), id_generator=HandedIds(), shutdown_on_exit=False
+            resource=_resource(service), id_generator=PresetIds(), shutdown_on_exit=False
         )
         self._processor = CountedProcessor(
             self._exporter,
@@ -58,22 +60,26 @@ class SpanExport:
         )
         self.provider.add_span_processor(self._processor)
 
-    def request_spans(self, *, untraced: Collection[str], origin: type[Origin]) -> RequestSpans:
-        """Return what makes the spans of requests to all but some paths."""
-        return RequestSpans(self.provider, self._sampling, untraced=untraced, origin=origin)
+    def request_spans(
+        self, *, untraced: Collection[str], span_factory: type[SpanFactory]
+    ) -> RequestSpans:
+        """Return the maker of request spans; `untraced` paths get none."""
+        return RequestSpans(
+            self.provider, self._sampling, untraced=untraced, span_factory=span_factory
+        )
 
     async def close(self, *, seconds: float) -> None:
-        """Send what is queued for at most `seconds`; log how many spans are lost.
+        """Flush the queue for at most `seconds`; log how many spans were lost.
 
-        The SDK's own shutdown waits half a minute for a collector that does not answer, in a
-        thread that would hold up the exit. This one is left behind.
+        The SDK's own shutdown waits 30 s for a collector that does not answer. This one runs in a
+        daemon thread, which does not delay the exit.
         """
         loop, sent = asyncio.get_running_loop(), asyncio.Event()
         failed = self._exporter.failed
 
         def flush() -> None:
             self._processor.shutdown_within(seconds * (1 - _GIVE_UP_SHARE))
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
+            with suppress(RuntimeError):  # the loop is closed already
                 loop.call_soon_threadsafe(sent.set)
 
         threading.Thread(target=flush, name="flush-spans", daemon=True).start()
@@ -89,33 +95,33 @@ class SpanExport:
 
 
 class CountedProcessor(BatchSpanProcessor):
-    """The SDK's bounded queue and its thread; a span that finds the queue full is counted."""
+    """The SDK's bounded queue and export thread; counts the spans that a full queue drops."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue a span; when the queue is full the oldest one makes room."""
+        """Queue a span; a full queue drops its oldest one."""
         sampled = span.context is not None and span.context.trace_flags.sampled
         if sampled and len(self._queue) == self._queue.maxlen:
             SPANS.labels("dropped").inc()
         super().on_end(span)
 
     def shutdown_within(self, seconds: float) -> None:
-        """Send all that is queued, or as much as goes in the time."""
-        # `shutdown` itself takes no time.
+        """Export the queue within `seconds`."""
+        # The public `shutdown` has no timeout parameter.
         self._batch_processor.shutdown(timeout_millis=int(seconds * 1000))
 
     def drop_queued(self) -> int:
-        """Count what was never sent."""
+        """Count the queued spans as dropped, and return their number."""
         count = len(self._queue)
         SPANS.labels("dropped").inc(count)
         return count
 
     @property
     def _queue(self) -> Any:
-        return self._batch_processor._queue  # noqa: SLF001 (the SDK does not tell how full it is)
+        return self._batch_processor._queue  # noqa: SLF001 (the SDK has no public queue length)
 
 
 class CountedExporter(SpanExporter):
-    """Counts what becomes of each batch."""
+    """Counts the spans of each batch by outcome."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -124,7 +130,7 @@ class CountedExporter(SpanExporter):
         self._lock = threading.Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send one batch; what fails is gone."""
+        """Export one batch; a failed batch is lost."""
         with self._lock:
             self._sending = len(spans)
         result = SpanExportResult.FAILURE
@@ -135,7 +141,7 @@ class CountedExporter(SpanExporter):
         return result
 
     def give_up(self) -> int:
-        """Count the batch that is being sent as failed, and return how many spans ever failed."""
+        """Count the batch in flight as failed, and return the total of failed spans."""
         self._settle(SpanExportResult.FAILURE)
         return self.failed
 
@@ -149,30 +155,30 @@ class CountedExporter(SpanExporter):
                 SPANS.labels("failed").inc(count)
 
     def shutdown(self) -> None:
-        """Break off waiting between two attempts, and close the connection."""
+        """Stop waiting between attempts, and close the connection."""
         self._exporter.shutdown()
 
 
-class OneWaySession(requests.Session):
-    """Sends, and reads no more of an answer than a collector has to say.
+class ExportSession(requests.Session):
+    """Reads a limited part of each response, and treats a redirect as an error.
 
-    An endless body would be read into memory. A redirect is an error: the SDK takes it for success,
-    though whoever sent it, a log-in page for one, has not stored the spans.
+    The SDK would read an endless body into memory, and takes a redirect, such as one to a login
+    page, for success.
     """
 
     def request(self, *args: Any, **options: Any) -> requests.Response:
-        """Send one request; the body of the answer is not kept."""
+        """Send one request; the body of the response is dropped."""
         response = super().request(*args, **{**options, "stream": True})
         with response:
-            # Read to its end, a short answer leaves the connection open for the next export.
+            # Reading a short response to its end keeps the connection alive.
             response.raw.read1(_ANSWER_BYTES)
             if 300 <= response.status_code < 400:  # noqa: PLR2004 (redirects)
                 raise requests.TooManyRedirects(f"the collector answers {response.status_code}")
             return response
 
 
-class RareLines(logging.Handler):
-    """Passes on the first line of each place in the code every minute, and counts the others."""
+class RateLimitedLogs(logging.Handler):
+    """Passes one line a minute for each source line that logs, and counts the others."""
 
     def __init__(self, *, clock: Callable[[], float] = now) -> None:
         super().__init__()
@@ -180,8 +186,8 @@ class RareLines(logging.Handler):
         self._passed: dict[tuple[str, int], tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass the record to the root logger's handlers, or count it."""
-        if record.name.startswith(_ABOUT_CLIENTS):
+        """Pass the record to the root logger, or count it."""
+        if record.name.startswith(_CLIENT_INPUT_LOGGERS):
             return
         place, now = (record.pathname, record.lineno), self._clock()
         at, kept = self._passed.get(place, (float("-inf"), 0))
@@ -195,10 +201,10 @@ class RareLines(logging.Handler):
 
 
 @contextmanager
-def rare_lines() -> Iterator[None]:
-    """Let `RareLines` speak for the SDK within the block."""
-    handler = RareLines()
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+def rate_limited_logs() -> Iterator[None]:
+    """Rate-limit the log lines of the SDK within the block."""
+    handler = RateLimitedLogs()
+    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False
@@ -211,7 +217,7 @@ def rare_lines() -> Iterator[None]:
 
 
 def _resource(service: Mapping[str, str]) -> Resource:
-    """Describe this worker; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME win over `service`."""
+    """Return the resource; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME override `service`."""
     given = OTELResourceDetector().detect().attributes
     # The SDK adds a service.instance.id of its own for each process.
     return Resource.create({"host.name": socket.gethostname(), **service, **given})

@@ -1,6 +1,6 @@
-"""Traces: one span a request and one for each call that it makes, sent on by OTLP over HTTP.
+"""Tracing: a span for each request and each of its calls, exported by OTLP over HTTP.
 
-Without an endpoint nothing of the SDK is imported, and a request does not ask for it.
+Without an endpoint nothing of the SDK is imported, and requests do no tracing work.
 """
 
 import os
@@ -13,8 +13,8 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry import propagate, trace
 
 from slipway_kit.trace_context import TRACE_CONTEXT
-from slipway_kit.tracing.origin import Origin
 from slipway_kit.tracing.settings import TracingSettings
+from slipway_kit.tracing.span_factory import SpanFactory
 
 if TYPE_CHECKING:
     import httpx
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-
-# FastAPI's own telemetry makes no spans beside those of the middleware that observes requests.
+# FastAPI's own telemetry is off: the middleware `Observe` makes the request spans.
 NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -35,18 +34,18 @@ NO_TELEMETRY: TelemetryConfig = {
 
 
 class Traces:
-    """What makes the spans of requests, while traces are open, and where spans come from."""
+    """The maker of request spans, while tracing is open, and the span factory."""
 
     def __init__(self, *, enabled: bool = False) -> None:
         self.enabled = enabled
         self.spans: RequestSpans | None = None
-        self.origin: type[Origin] = Origin
+        self.span_factory: type[SpanFactory] = SpanFactory
 
 
 def load(settings: TracingSettings) -> None:
-    """Import what traces need; without them it never is.
+    """Import the SDK if tracing is enabled.
 
-    To be called before workers are forked: each would take a tenth of a second for it.
+    Call it before the workers are forked: the import takes a tenth of a second.
     """
     if settings.enabled:
         import opentelemetry.instrumentation.httpx  # noqa: F401, PLC0415
@@ -63,29 +62,29 @@ async def open_tracing(
     traces: Traces | None = None,
     untraced: Collection[str] = (),
 ) -> AsyncIterator[None]:
-    """Record and send spans until the block ends, then give `flush_seconds` to what is queued.
+    """Record and export spans until the block ends, then flush for at most `flush_seconds`.
 
-    `service` describes this service in OpenTelemetry's names, and the environment may say
-    otherwise. Only one app of a process has traces. What is wrong with the SDK is logged and ends
-    no worker. `traces` get what makes the spans of requests to all but the `untraced` paths.
+    `service` holds resource attributes, which the environment may override. Only one app of a
+    process can have tracing. An error of the SDK is logged and stops no worker. `traces.spans` is
+    set within the block; `untraced` paths get no spans.
     """
     if not settings.enabled:
         yield
         return
-    # Without traces never imported.
-    from slipway_kit.tracing.export import SpanExport, rare_lines  # noqa: PLC0415
+    # Not imported without tracing.
+    from slipway_kit.tracing.export import SpanExport, rate_limited_logs  # noqa: PLC0415
 
-    with rare_lines():
+    with rate_limited_logs():
         try:
             export = SpanExport(settings, service=service)
         except Exception:
-            log.exception("no traces: the OpenTelemetry SDK does not accept its settings")
+            log.exception("tracing is off: the OpenTelemetry SDK rejected its settings")
             yield
             return
-        _follow_standards()
+        _set_defaults()
         trace.set_tracer_provider(export.provider)
         if traces is not None:
-            traces.spans = export.request_spans(untraced=untraced, origin=traces.origin)
+            traces.spans = export.request_spans(untraced=untraced, span_factory=traces.span_factory)
         try:
             yield
         finally:
@@ -95,7 +94,7 @@ async def open_tracing(
 
 
 def trace_client(client: "httpx.AsyncClient") -> None:
-    """Make a span of each attempt of `client` and send the trace along; nothing without traces."""
+    """Make a span for each attempt of `client` and propagate the trace, if tracing is open."""
     if not recording():
         return
     from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor  # noqa: PLC0415
@@ -104,15 +103,15 @@ def trace_client(client: "httpx.AsyncClient") -> None:
 
 
 def recording() -> bool:
-    """Whether this process has opened its traces."""
+    """Whether tracing is open in this process."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def _follow_standards() -> None:
-    """Choose what the SDK leaves open."""
-    # Without it instrumentations use the names of 2022.
+def _set_defaults() -> None:
+    """Set defaults that the SDK leaves to the environment."""
+    # Without it instrumentations use the outdated semantic conventions.
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
     if "OTEL_PROPAGATORS" not in os.environ:
-        # By default baggage is read too: 8 KiB of blanks in it keep the parser, and the event loop,
-        # busy for 0.2 s (measured), and what strangers send would be passed on to other services.
+        # The default reads baggage too: 8 KiB of blanks in it block the event loop for 0.2 s
+        # (measured), and clients' baggage would be sent on to other services.
         propagate.set_global_textmap(TRACE_CONTEXT)

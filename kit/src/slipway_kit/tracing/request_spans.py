@@ -1,8 +1,7 @@
-"""The server span of each request, with the attributes of OpenTelemetry's HTTP convention.
+"""The server span of each request, by OpenTelemetry's semantic conventions for HTTP.
 
-Whether a trace is recorded is decided before anything is made, by the rule of the SDK's samplers.
-A request that is not recorded has a placeholder, which hands the decision on to what it calls.
-FastAPI's own telemetry makes the same spans in several times the CPU.
+Sampling is decided first, by the rule of the SDK's samplers. An unrecorded request has a cheap span
+that propagates the decision to its calls. FastAPI's own telemetry needs several times the CPU.
 """
 
 import time
@@ -28,32 +27,32 @@ from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
 from slipway_kit.trace_context import TRACE_CONTEXT
-from slipway_kit.tracing.origin import Origin
+from slipway_kit.tracing.span_factory import SpanFactory
 
 Headers = Mapping[bytes, bytes]
 Attributes = dict[str, AttributeValue]
 
-# Instrumentation scope: who makes these spans.
+# The instrumentation scope.
 SCOPE_NAME = "slipway_kit.http"
 _SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
-# The methods that the convention knows.
+# The methods that the conventions know.
 _METHODS = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
 )
-# The convention's list of what a query must not show.
+# Query parameters that the conventions require to redact.
 _SECRETS = (
     *("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token"),
     *("X-Goog-Signature", "sig"),
 )
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _NORMAL_CLOSE = (1000, 1001)
-_LIBRARY = "slipway_kit."
-_NOWHERE = Context()
+_PACKAGE_PREFIX = "slipway_kit."
+_EMPTY_CONTEXT = Context()
 _TRACE_CONTEXT = (b"traceparent", b"tracestate")
 
 
 class Sampling:
-    """Which traces are recorded, as the SDK's sampler of that name decides."""
+    """The sampling decision, equal to that of the SDK's sampler of this name."""
 
     def __init__(self, sampler: str, share: float) -> None:
         self._follows_parent = sampler.startswith("parentbased_")
@@ -62,30 +61,30 @@ class Sampling:
         self._bound = TraceIdRatioBased.get_bound_for_rate(share)
 
     def records(self, low_bits: int, parent: SpanContext | None) -> bool:
-        """Tell whether a span is recorded, from the lower 64 bits of its trace's id."""
+        """Whether a span is recorded; `low_bits` are the lower 64 bits of its trace id."""
         if parent is not None and self._follows_parent:
             return parent.trace_flags.sampled
         return low_bits < self._bound
 
 
 class RequestSpan(Protocol):
-    """The span of a request under way; it is the current one until it is closed."""
+    """The span of a request in flight; it is the current span until `close`."""
 
-    # Trace and span in hexadecimal digits.
+    # Trace id and span id, in hexadecimal.
     ids: tuple[str, str]
     recorded: bool
 
     def answered(self) -> None:
-        """Note that the answer has been sent to its end; background tasks may follow."""
+        """Note the end of the response; background tasks may follow."""
 
     def close(
         self, scope: Scope, *, route: str | None, status: int | None, error: BaseException | None
     ) -> None:
-        """End the span; `error` is what no answer could make good."""
+        """End the span; `error` is an exception that no response has handled."""
 
 
-class Placeholder(NonRecordingSpan):
-    """The span of a request that is not recorded; its ids are for its calls and log lines."""
+class UnrecordedSpan(NonRecordingSpan):
+    """The span of an unrecorded request; its calls and log lines use the ids."""
 
     recorded = False
 
@@ -95,22 +94,22 @@ class Placeholder(NonRecordingSpan):
         self.token = context.attach(trace.set_span_in_context(self, base))
 
     def get_span_context(self) -> SpanContext:
-        """Return the ids; few requests ask for them, so they are put together when one does."""
+        """Return the span context, built on first use because few requests need it."""
         if self._made is None:
-            self._made = _own(self.ids, self._parent, TraceFlags.DEFAULT)
+            self._made = _span_context(self.ids, self._parent, TraceFlags.DEFAULT)
         return self._made
 
     def answered(self) -> None:
-        """Do nothing: nobody is told how long it took."""
+        """Do nothing: no duration is recorded."""
 
     def close(self, scope: Scope, **outcome: Any) -> None:
-        """Be the current span no longer."""
+        """Restore the previous current span."""
         del scope, outcome
         _detach(self)
 
 
-class Recording:
-    """A span that is sent to the collector."""
+class RecordedSpan:
+    """The span of a recorded request."""
 
     recorded = True
 
@@ -120,30 +119,30 @@ class Recording:
         self.token = context.attach(trace.set_span_in_context(span, base))
 
     def answered(self) -> None:
-        """Note that the answer has been sent to its end; background tasks may follow."""
+        """Note the end of the response; background tasks may follow."""
         self._until = time.time_ns()
 
     def close(
         self, scope: Scope, *, route: str | None, status: int | None, error: BaseException | None
     ) -> None:
-        """End the span; `error` is what no answer could make good."""
+        """End the span; `error` is an exception that no response has handled."""
         _detach(self)
         span = self._span
         found: Attributes = {}
         if route is not None:
-            span.update_name(f"{_verb(scope)} {route}")
+            span.update_name(f"{_method_name(scope)} {route}")
             found["http.route"] = route
         if status is not None and scope["type"] == "http":
             found["http.response.status_code"] = status
-        if failure := _failure(scope, status, error):
+        if failure := _error_type(scope, status, error):
             found["error.type"] = failure
             span.set_status(StatusCode.ERROR)
         span.set_attributes(found)
         span.end(self._until)
 
 
-def _own(ids: tuple[str, str], parent: SpanContext | None, sampled: int) -> SpanContext:
-    """Return what names a span, as the SDK would."""
+def _span_context(ids: tuple[str, str], parent: SpanContext | None, sampled: int) -> SpanContext:
+    """Return the same span context as the SDK would."""
     random = TraceFlags.RANDOM_TRACE_ID
     return SpanContext(
         int(ids[0], 16),
@@ -156,16 +155,16 @@ def _own(ids: tuple[str, str], parent: SpanContext | None, sampled: int) -> Span
     )
 
 
-def _detach(span: Placeholder | Recording) -> None:
-    """Make a span the current one no longer."""
+def _detach(span: UnrecordedSpan | RecordedSpan) -> None:
+    """Restore the previous current span."""
     context.detach(span.token)
-    # The token has the request's context, which has the request, which has the span: left so, all
-    # of it would wait for the garbage collector.
+    # The token closes a reference cycle with the request, which only the garbage collector would
+    # free.
     del span.token
 
 
-def _failure(scope: Scope, status: int | None, error: BaseException | None) -> str | None:
-    """Return the kind of what went wrong on our side."""
+def _error_type(scope: Scope, status: int | None, error: BaseException | None) -> str | None:
+    """Return `error.type`, or `None` when the server is not at fault."""
     if isinstance(error, WebSocketDisconnect) and error.code in _NORMAL_CLOSE:
         return None
     if error is not None:
@@ -174,24 +173,21 @@ def _failure(scope: Scope, status: int | None, error: BaseException | None) -> s
         return None
     if status is None:
         return "incomplete_response"
-    return str(status) if status >= 500 else None  # noqa: PLR2004 (what a server is to blame for)
+    return str(status) if status >= 500 else None  # noqa: PLR2004 (server errors)
 
 
 def _public_name(kind: type[BaseException]) -> str:
-    """Return the name under which a stranger finds a class.
-
-    One of this library is found in its package, whichever module of that defines it.
-    """
+    """Return the qualified name of a class; one of this library is named by its public package."""
     if kind.__module__ == "builtins":
         return kind.__qualname__
     place = kind.__module__
-    if place.startswith(_LIBRARY):
+    if place.startswith(_PACKAGE_PREFIX):
         place = ".".join(place.split(".")[:2])
     return f"{place}.{kind.__qualname__}"
 
 
 class RequestSpans:
-    """Makes the span of each request once it is started; `untraced` paths have none."""
+    """Makes the span of each request; `untraced` paths get none."""
 
     def __init__(
         self,
@@ -199,37 +195,39 @@ class RequestSpans:
         sampling: Sampling,
         *,
         untraced: Collection[str],
-        origin: type[Origin] = Origin,
+        span_factory: type[SpanFactory] = SpanFactory,
     ) -> None:
-        self._origin = origin(provider, SCOPE_NAME, kind=SpanKind.SERVER, schema_url=_SCHEMA_URL)
+        self._factory = span_factory(
+            provider, SCOPE_NAME, kind=SpanKind.SERVER, schema_url=_SCHEMA_URL
+        )
         self._sampling, self._untraced = sampling, untraced
-        # Other formats, and baggage, only where the environment asks for them.
+        # Other formats, and baggage, only when OTEL_PROPAGATORS names them.
         self._trace_context_alone = propagate.get_global_textmap() is TRACE_CONTEXT
 
     def open(self, scope: Scope, headers: Headers, random: str) -> RequestSpan | None:
-        """Begin the span of a request or WebSocket.
+        """Start the span of a request or WebSocket.
 
-        `random` are 48 hexadecimal digits, the ids of a trace and a span that may be made.
+        `random` is 48 hexadecimal digits: the ids of a new trace and a new span.
         """
         if scope["path"].removeprefix(scope.get("root_path", "")) in self._untraced:
             return None
-        base, parent, trace_id = _NOWHERE, None, random[:32]
+        base, parent, trace_id = _EMPTY_CONTEXT, None, random[:32]
         if b"traceparent" in headers or not self._trace_context_alone:
-            base = propagate.extract(self._carrier(headers), _NOWHERE)
+            base = propagate.extract(self._carrier(headers), _EMPTY_CONTEXT)
             found = trace.get_current_span(base).get_span_context()
             if found.is_valid:
                 parent, trace_id = found, trace.format_trace_id(found.trace_id)
         if not self._sampling.records(int(trace_id[16:], 16), parent):
-            return Placeholder((trace_id, random[32:]), base, parent)
+            return UnrecordedSpan((trace_id, random[32:]), base, parent)
         ids = (trace_id, random[32:])
-        span = self._origin.begin(
-            _verb(scope),
-            _own(ids, parent, TraceFlags.SAMPLED),
+        span = self._factory.begin(
+            _method_name(scope),
+            _span_context(ids, parent, TraceFlags.SAMPLED),
             base=base,
             parent=parent,
             attributes=_attributes(scope, headers),
         )
-        return Recording(span, base, ids)
+        return RecordedSpan(span, base, ids)
 
     def _carrier(self, headers: Headers) -> dict[str, str]:
         names = _TRACE_CONTEXT if self._trace_context_alone else headers
@@ -240,8 +238,8 @@ class RequestSpans:
         }
 
 
-def _verb(scope: Scope) -> str:
-    """Return what the name of a span begins with."""
+def _method_name(scope: Scope) -> str:
+    """Return the first word of the span name."""
     if scope["type"] == "websocket":
         return "WS"
     method: str = scope["method"]
@@ -249,7 +247,7 @@ def _verb(scope: Scope) -> str:
 
 
 def _attributes(scope: Scope, headers: Headers) -> Attributes:
-    """Return what is known of a request before it is handled."""
+    """Return the attributes that are known before the request is handled."""
     found: Attributes = {"url.scheme": scope["scheme"]}
     # A list in some servers.
     host, port = scope.get("server") or (None, None)
@@ -263,16 +261,16 @@ def _attributes(scope: Scope, headers: Headers) -> Attributes:
         found |= {"http.request.method": "_OTHER", "http.request.method_original": method}
     found |= {"network.protocol.version": scope["http_version"], "url.path": scope["path"]}
     if query := scope["query_string"]:
-        found["url.query"] = _shown(query.decode("latin-1"))
+        found["url.query"] = _redacted(query.decode("latin-1"))
     return found
 
 
-# Few hosts are asked for; a stranger who sends many makes room for others.
+# A service has few host names; a client that sends many only evicts entries.
 @lru_cache(maxsize=64)
 def _server(
     authority: bytes | None, scheme: str, host: str | None, own_port: int | None
 ) -> Attributes:
-    """Return host and port that the client asked for; nothing when its Host header is odd."""
+    """Return the attributes of the Host header; none when it is malformed."""
     address, port = host, own_port
     if authority is not None:
         try:
@@ -287,8 +285,8 @@ def _server(
     return {name: value for name, value in known.items() if value is not None and address}
 
 
-def _shown(query: str) -> str:
-    """Return a query without the values that the convention calls secret."""
+def _redacted(query: str) -> str:
+    """Redact the secret parameters of a query."""
     if not any(name in query for name in _SECRETS):
         return query
     pairs = parse_qsl(query, keep_blank_values=True)

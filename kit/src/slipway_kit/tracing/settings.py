@@ -1,4 +1,4 @@
-"""Where traces go."""
+"""Settings of tracing."""
 
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -12,25 +12,25 @@ _PROTOCOL = "http/protobuf"
 
 
 class TracingSettings(Group):
-    """Where traces go; the OpenTelemetry SDK reads its other standard variables itself."""
+    """Tracing; the OpenTelemetry SDK reads its other standard variables itself."""
 
     model_config = SettingsConfigDict(env_prefix="OTEL_")
-    # The SDK knows many more names.
+    # The SDK reads many more OTEL_ variables.
     owned_prefixes = ()
 
     exporter_otlp_endpoint: str | None = Field(
         default=None, description="base URL of an OTLP collector, such as http://collector:4318"
     )
     exporter_otlp_traces_endpoint: str | None = Field(
-        default=None, description="the whole URL for traces, which wins over the base"
+        default=None, description="the full URL for traces; overrides the base URL"
     )
     exporter_otlp_protocol: str = Field(
-        default=_PROTOCOL, description="http/protobuf is the only one spoken"
+        default=_PROTOCOL, description="http/protobuf is the only supported protocol"
     )
     exporter_otlp_traces_protocol: str | None = Field(
         default=None, description="the same for traces alone"
     )
-    # Other languages count milliseconds here.
+    # Other SDKs read milliseconds here; the Python SDK reads seconds.
     exporter_otlp_timeout: float = Field(
         default=10, gt=0, le=300, description="seconds that one export may take"
     )
@@ -53,13 +53,13 @@ class TracingSettings(Group):
         default=1, ge=0, le=1, description="share of traces that a ratio sampler records"
     )
     bsp_max_queue_size: int = Field(
-        default=2048, ge=1, le=65536, description="spans that wait to be sent, per worker"
+        default=2048, ge=1, le=65536, description="spans in the export queue, per worker"
     )
     bsp_max_export_batch_size: int = Field(
-        default=512, ge=1, le=65536, description="spans sent at once, at most the queue"
+        default=512, ge=1, le=65536, description="spans of one export, at most the queue size"
     )
     bsp_schedule_delay: int = Field(
-        default=5000, ge=1, le=60_000, description="milliseconds between two sendings"
+        default=5000, ge=1, le=60_000, description="milliseconds between two exports"
     )
 
     @model_validator(mode="after")
@@ -77,22 +77,22 @@ class TracingSettings(Group):
         variable = f"OTEL_EXPORTER_OTLP_{'TRACES_' if specific else ''}ENDPOINT"
         if not _is_web_address(self.exporter_otlp_traces_endpoint or self.exporter_otlp_endpoint):
             # The value is not shown: it may hold a password.
-            raise ValueError(f"{variable} is no URL like http://collector:4318")
+            raise ValueError(f"{variable} is not a URL like http://collector:4318")
         if self.protocol != _PROTOCOL:
             raise ValueError(
-                f"OTEL_EXPORTER_OTLP_PROTOCOL is {self.protocol!r}: only {_PROTOCOL} is spoken,"
-                " which collectors expect on port 4318"
+                f"OTEL_EXPORTER_OTLP_PROTOCOL is {self.protocol!r}: only {_PROTOCOL} is"
+                " supported, which collectors expect on port 4318"
             )
 
     @property
     def enabled(self) -> bool:
-        """Whether traces are made and sent."""
+        """Whether spans are recorded and exported."""
         endpoint = self.exporter_otlp_traces_endpoint or self.exporter_otlp_endpoint
         return bool(endpoint) and self.traces_exporter == "otlp" and not self.sdk_disabled
 
     @property
     def protocol(self) -> str:
-        """What the collector is to be spoken to in."""
+        """The export protocol."""
         return self.exporter_otlp_traces_protocol or self.exporter_otlp_protocol
 
 

@@ -176,7 +176,7 @@ def test_a_dependency_has_the_key_that_fastapi_gives_it(original: dict[str, Any]
 def test_dependencies_that_are_new_each_time_are_not_kept_for_ever(
     original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fastapi_memo, "_MOST_KEPT", 4)
+    monkeypatch.setattr(fastapi_memo, "_MAX_CACHED", 4)
     fastapi_memo.enable()
     for number in range(10):
         made = get_dependant(path="/", call=returns, name=f"{number}")

@@ -20,11 +20,11 @@ from kit.tests.support.tracing import SCOPE, untouched_tracing
 from slipway_kit.db.address import Address
 from slipway_kit.db.statements import trace_database
 from slipway_kit.fast import light_span
-from slipway_kit.fast.light_span import Fits, LightOrigin, LightSpan
-from slipway_kit.tracing.ids import HandedIds
-from slipway_kit.tracing.origin import Origin
+from slipway_kit.fast.light_span import LightSpan, LightSpanFactory, LightSpanSupport
+from slipway_kit.tracing.ids import PresetIds
 from slipway_kit.tracing.provider import Traces
 from slipway_kit.tracing.request_spans import RequestSpans, Sampling
+from slipway_kit.tracing.span_factory import SpanFactory
 
 RANDOM = "a" * 32 + "b" * 16
 OTHER = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
@@ -81,24 +81,26 @@ class Spans:
     """Request spans of a provider, and what it exported."""
 
     def __init__(self, *processors: SpanProcessor, limits: SpanLimits | None = None) -> None:
-        self.exporter, ids = InMemorySpanExporter(), HandedIds()
+        self.exporter, ids = InMemorySpanExporter(), PresetIds()
         self.provider = TracerProvider(
             resource=RESOURCE, id_generator=ids, shutdown_on_exit=False, span_limits=limits
         )
         for processor in (*processors, SimpleSpanProcessor(self.exporter)):
             self.provider.add_span_processor(processor)
         sampling = Sampling("parentbased_always_on", 1)
-        self._spans = RequestSpans(self.provider, sampling, untraced=(), origin=LightOrigin)
+        self._spans = RequestSpans(
+            self.provider, sampling, untraced=(), span_factory=LightSpanFactory
+        )
 
     def statement(self, *changes: Change) -> ReadableSpan:
         """Change the span of what a request asks of another, and return what was exported of it."""
         ids = self.provider.id_generator
-        assert isinstance(ids, HandedIds)
-        calls = LightOrigin(self.provider, "calls", kind=SpanKind.CLIENT)
+        assert isinstance(ids, PresetIds)
+        calls = LightSpanFactory(self.provider, "calls", kind=SpanKind.CLIENT)
         opened = self._spans.open(SCOPE, {}, RANDOM)
         assert opened is not None
         # Both kinds take the id that comes next.
-        ids.hand(span_id=3)
+        ids.preset(span_id=3)
         span = calls.begin_here("SELECT x", {"db.query.text": "SELECT 1"})
         for change in changes:
             change(span)
@@ -169,7 +171,9 @@ def test_a_request_that_sends_a_statement_needs_no_span_of_the_sdk(
         trace.set_tracer_provider(spans.provider)
         dialect: Any = DefaultDialect()
         monkeypatch.setattr(dialect, "do_execute", lambda *_: None)
-        trace_database(dialect, Address("db", 5432, "user", name="games"), origin=LightOrigin)
+        trace_database(
+            dialect, Address("db", 5432, "user", name="games"), span_factory=LightSpanFactory
+        )
         monkeypatch.setattr("opentelemetry.sdk.trace.Tracer.start_span", None)
         opened = spans._spans.open(SCOPE, {}, RANDOM)
         assert opened is not None
@@ -184,7 +188,7 @@ def test_a_request_that_sends_a_statement_needs_no_span_of_the_sdk(
 def test_what_most_requests_do_needs_no_span_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     with untouched_tracing():
         spans = Spans()
-        tracer: Any = spans._spans._origin.tracer
+        tracer: Any = spans._spans._factory.tracer
         monkeypatch.setattr(tracer, "start_span", None)
         found = spans.request(lambda span: span.set_attribute("tenant", "a"))
     assert found.attributes is not None
@@ -249,7 +253,7 @@ def test_two_threads_make_one_span_of_it() -> None:
 def test_a_processor_that_looks_at_starts_gets_spans_of_the_sdk() -> None:
     with untouched_tracing():
         spans = Spans()
-        fits = Fits(spans.provider)
+        fits = LightSpanSupport(spans.provider)
         assert fits()
         spans.provider.add_span_processor(Starts())
         assert not fits()
@@ -264,7 +268,7 @@ def test_a_processor_that_looks_at_starts_gets_spans_of_the_sdk() -> None:
 def test_where_attributes_are_limited_spans_are_of_the_sdk(limits: SpanLimits) -> None:
     with untouched_tracing():
         spans = Spans(limits=limits)
-        assert not Fits(spans.provider)()
+        assert not LightSpanSupport(spans.provider)()
         found = spans.request()
     assert found.attributes is not None
     assert found.dropped_attributes or found.attributes["url.path"] == "/"
@@ -284,9 +288,9 @@ def test_an_sdk_that_keeps_this_elsewhere_gets_no_light_span() -> None:
     with untouched_tracing():
         whole = TracerProvider(shutdown_on_exit=False)
         other: Any = Provider(whole.get_tracer("test"))
-        assert not Fits(other)()
+        assert not LightSpanSupport(other)()
         sampling = Sampling("parentbased_always_on", 1)
-        spans = RequestSpans(other, sampling, untraced=(), origin=LightOrigin)
+        spans = RequestSpans(other, sampling, untraced=(), span_factory=LightSpanFactory)
         opened = spans.open(SCOPE, {}, RANDOM)
         assert opened is not None
         assert isinstance(trace.get_current_span(), SdkSpan)
@@ -305,9 +309,9 @@ def test_light_spans_are_given_and_taken_back() -> None:
     traces = Traces()
     assert light_span.supported()
     light_span.enable(traces)
-    assert traces.origin is LightOrigin
+    assert traces.span_factory is LightSpanFactory
     light_span.disable(traces)
-    assert traces.origin is Origin
+    assert traces.span_factory is SpanFactory
 
 
 def test_an_sdk_that_ends_spans_otherwise_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,9 +135,9 @@ def test_values_that_are_equal_and_of_other_types_are_not_mistaken() -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     writer = SpanWriter()
-    for number in range(3 * span_bytes._MOST_KEPT):
+    for number in range(3 * span_bytes._MAX_CACHED):
         writer.write([span(number=number)])
-    assert len(writer._attributes) <= span_bytes._MOST_KEPT
+    assert len(writer._attributes) <= span_bytes._MAX_CACHED
 
 
 def test_one_that_cannot_be_written_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def test_chart_values_are_judged_where_there_are_tools_alone(
 ) -> None:
     monkeypatch.setattr(cli, "_TOOLS", "slipway_kit.no_tools")
     assert main(["capacity", "--from-values", "-"]) == 2
-    assert "an image has no tools" in capsys.readouterr().err
+    assert "the image has no development tools" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,7 @@ def test_migrate_goes_up_tells_and_goes_down(
 
 def test_going_down_needs_a_place_to_go_to(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["migrate", "downgrade"]) == 2
-    assert "say which revision" in capsys.readouterr().err
+    assert "name the revision" in capsys.readouterr().err
 
 
 def test_a_migration_that_cannot_be_made_is_one_sentence(

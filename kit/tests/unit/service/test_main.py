@@ -160,7 +160,7 @@ def test_docs_are_off_in_production_unless_asked_for(*, enabled: bool | None, se
         (
             {"app_env": "production"},
             {"echo": True},
-            "DATABASE_ECHO writes every statement to the log; unset it in production.",
+            "DATABASE_ECHO logs every statement; unset it in production.",
         ),
     ],
 )

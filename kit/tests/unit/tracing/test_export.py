@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from kit.tests.support.lines import heard_lines
-from slipway_kit.tracing.export import RareLines, SpanExport
+from slipway_kit.tracing.export import RateLimitedLogs, SpanExport
 from slipway_kit.tracing.settings import TracingSettings
 
 SETTINGS = TracingSettings(
@@ -177,7 +177,7 @@ def heard() -> Iterator[list[str]]:
 
 def test_the_same_line_is_passed_on_once_a_minute_with_a_count(heard: list[str]) -> None:
     now = 0.0
-    rare = RareLines(clock=lambda: now)
+    rare = RateLimitedLogs(clock=lambda: now)
     place = logging.LogRecord("opentelemetry.x", 40, "a.py", 1, "export %s failed", ("y",), None)
     other = logging.LogRecord("opentelemetry.x", 40, "a.py", 2, "another place", (), None)
     for second in range(60):
@@ -194,5 +194,5 @@ def test_the_same_line_is_passed_on_once_a_minute_with_a_count(heard: list[str])
     "name", ["opentelemetry.baggage.propagation", "opentelemetry.trace.propagation.tracecontext"]
 )
 def test_what_clients_send_wrong_is_no_line(heard: list[str], name: str) -> None:
-    RareLines().handle(logging.LogRecord(name, 30, "a.py", 1, "bad header", (), None))
+    RateLimitedLogs().handle(logging.LogRecord(name, 30, "a.py", 1, "bad header", (), None))
     assert heard == []

@@ -68,20 +68,20 @@ def test_one_endpoint_is_enough(
     [
         (
             {ENDPOINT: "collector:4318"},
-            "OTEL_EXPORTER_OTLP_ENDPOINT is no URL like http://collector:4318.",
+            "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL like http://collector:4318.",
         ),
         (
             {ENDPOINT: "http://[::1"},
-            "OTEL_EXPORTER_OTLP_ENDPOINT is no URL like http://collector:4318.",
+            "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL like http://collector:4318.",
         ),
         (
             {ENDPOINT: COLLECTOR, TRACES_ENDPOINT: "http://user:secret@collector:port"},
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is no URL like http://collector:4318.",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not a URL like http://collector:4318.",
         ),
         (
             {ENDPOINT: COLLECTOR, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             (
-                "OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc': only http/protobuf is spoken, which"
+                "OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc': only http/protobuf is supported, which"
                 " collectors expect on port 4318."
             ),
         ),
@@ -170,7 +170,7 @@ async def test_settings_that_the_sdk_refuses_cost_the_traces_and_not_the_service
         async with open_tracing(settings, service={}, flush_seconds=1):
             assert not recording()
     assert [line["event"] for line in logged] == [
-        "no traces: the OpenTelemetry SDK does not accept its settings"
+        "tracing is off: the OpenTelemetry SDK rejected its settings"
     ]
 
 

@@ -22,7 +22,7 @@ from kit.tests.support.tracing import SCOPE, untouched_tracing
 from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.errors import ServiceError, Unavailable
 from slipway_kit.trace_context import carrier
-from slipway_kit.tracing.ids import HandedIds
+from slipway_kit.tracing.ids import PresetIds
 from slipway_kit.tracing.request_spans import RequestSpans, Sampling
 
 PROBES = "slipway_kit.http.probes"
@@ -62,7 +62,7 @@ class Spans:
     """Request spans of a provider of their own, and what was recorded."""
 
     def __init__(self, sampler: str = "always_on", share: float = 1) -> None:
-        self.exporter, ids = InMemorySpanExporter(), HandedIds()
+        self.exporter, ids = InMemorySpanExporter(), PresetIds()
         self.provider = TracerProvider(id_generator=ids, shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self._spans = RequestSpans(self.provider, Sampling(sampler, share), untraced={"/readyz"})

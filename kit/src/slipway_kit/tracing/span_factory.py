@@ -1,6 +1,6 @@
-"""Where spans of one name and kind come from: the SDK, or what `service` puts in its place.
+"""The factory of spans of one scope and kind; a fast path may replace it.
 
-It imports nothing of the SDK, so that a service without traces does not either.
+It imports nothing of the SDK, so a service without tracing does not either.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,13 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, TracerProvider
 
 if TYPE_CHECKING:
-    from slipway_kit.tracing.ids import HandedIds
+    from slipway_kit.tracing.ids import PresetIds
 
 
-class Origin:
-    """Makes spans of the SDK, in the instrumentation scope `name`.
+class SpanFactory:
+    """Starts SDK spans in the instrumentation scope `name`.
 
-    The ids of a span that were decided about before can be handed only to a provider with
-    `HandedIds`; any other one makes its own.
+    Given ids are used with a provider that has `PresetIds`; any other provider makes its own.
     """
 
     def __init__(
@@ -27,7 +26,7 @@ class Origin:
         self.kind = kind
         self.tracer = provider.get_tracer(name, schema_url=schema_url)
         ids = getattr(provider, "id_generator", None)
-        self.ids: HandedIds | None = ids if hasattr(ids, "hand") else None
+        self.ids: PresetIds | None = ids if hasattr(ids, "preset") else None
 
     def begin(
         self,
@@ -38,14 +37,14 @@ class Origin:
         parent: SpanContext | None,
         attributes: dict[str, Any],
     ) -> Span:
-        """Begin a span that is recorded, whose ids are known already."""
+        """Start a recorded span with the ids of `own`."""
         return self.start(name, own, base=base, parent=parent, attributes=attributes)
 
     def begin_here(self, name: str, attributes: Mapping[str, Any]) -> Span:
-        """Begin a span below the current one; below none, the sampler decides."""
+        """Start a child of the current span; without one, the sampler decides."""
         return self.tracer.start_span(name, context.get_current(), self.kind, attributes)
 
-    def start(  # noqa: PLR0913 (what a span begins with)
+    def start(  # noqa: PLR0913 (the parts of a span)
         self,
         name: str,
         own: SpanContext,
@@ -55,7 +54,7 @@ class Origin:
         attributes: Mapping[str, Any],
         start_time: int | None = None,
     ) -> Span:
-        """Start a span of the SDK with the ids of `own`; `start_time` is in ns since 1970."""
+        """Start an SDK span with the ids of `own`; `start_time` is in ns since the epoch."""
         if self.ids is not None:
-            self.ids.hand(trace_id=0 if parent else own.trace_id, span_id=own.span_id)
+            self.ids.preset(trace_id=0 if parent else own.trace_id, span_id=own.span_id)
         return self.tracer.start_span(name, base, self.kind, attributes, start_time=start_time)
