@@ -25,7 +25,7 @@ def test_a_service_with_the_newest_schema_passes_every_probe(
 def test_a_leaving_service_fails_readiness_alone(app: FastAPI, client: TestClient) -> None:
     runtime_of(app).get(Drain).begin()
     answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()["detail"]) == (503, "The service is leaving.")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "The service is shutting down.")
     assert answer.headers["retry-after"] == "1"
     assert client.get("/livez").status_code == 200
     assert client.get("/health").json() == {"status": "healthy"}

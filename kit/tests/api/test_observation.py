@@ -19,8 +19,8 @@ from app.settings import Settings
 from kit.tests.support.shortcuts import hide_shortcuts
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.settings import DatabaseSettings
-from slipway_kit.http.ended import Records
-from slipway_kit.http.observation import Observe
+from slipway_kit.http.finished import Records
+from slipway_kit.http.observation import ObservationMiddleware
 from slipway_kit.http.request_metrics import NO_ROUTE, PROBES, method_label
 from slipway_kit.http.routes import route_of
 from slipway_kit.runtime import runtime_of
@@ -122,7 +122,7 @@ def watched(*, capsys: pytest.CaptureFixture[str]) -> tuple[FastAPI, list[Any], 
 
 
 def instrumented_by_library(app: FastAPI) -> CollectorRegistry:
-    """Have the instrumentator's own middleware measure too, right within `Observe`."""
+    """Add the instrumentator's own middleware right within `ObservationMiddleware`."""
     registry = CollectorRegistry()
     count = default(registry=registry)
     assert count is not None
@@ -139,7 +139,7 @@ def instrumented_by_library(app: FastAPI) -> CollectorRegistry:
     Instrumentator(excluded_handlers=probes, registry=registry).add(count_known).instrument(app)
     added = app.user_middleware.pop(0)
     classes: list[Any] = [middleware.cls for middleware in app.user_middleware]
-    app.user_middleware.insert(classes.index(Observe) + 1, added)
+    app.user_middleware.insert(classes.index(ObservationMiddleware) + 1, added)
     return registry
 
 

@@ -130,7 +130,7 @@ def _service(migrated_url: str, request: pytest.FixtureRequest) -> Iterator[Trac
 
 
 def let_fastapi_trace(app: FastAPI) -> None:
-    """Have FastAPI's own telemetry make the spans of requests, and `Observe` none."""
+    """Have FastAPI's own telemetry make the spans of requests, and `ObservationMiddleware` none."""
     untraced = PROBES | ASSETS
     theirs = FastAPI(
         telemetry={

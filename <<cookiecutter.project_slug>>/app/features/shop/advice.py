@@ -10,7 +10,7 @@ import httpx
 from app.features.shop.schemas import BrokenOff, Complete, GameOut, Words
 from slipway_kit.client import HttpClient
 from slipway_kit.errors import ServiceError, Unavailable
-from slipway_kit.http import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event, with_silences
+from slipway_kit.http import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event, with_keep_alives
 
 MAX_SECONDS = 60.0
 # An assistant may think for longer than other services take to answer.
@@ -71,8 +71,9 @@ async def events(
     silence.
     """
     said, sent = 0, False
+    advice = assistant.advise(game)
     async with aclosing(
-        with_silences(assistant.advise(game), seconds=keep_alive_seconds, max_seconds=max_seconds)
+        with_keep_alives(advice, seconds=keep_alive_seconds, max_seconds=max_seconds)
     ) as pieces:
         try:
             async for piece in pieces:

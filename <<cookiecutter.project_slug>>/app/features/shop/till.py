@@ -7,7 +7,7 @@ from app.features.shop import stock as stocks
 from app.features.shop.schemas import Scan, ScanError, Stock
 from slipway_kit.concurrency import Batcher
 from slipway_kit.errors import ServiceError
-from slipway_kit.http import hang_up_if_leaving
+from slipway_kit.http import close_if_draining
 
 
 async def serve(socket: WebSocket, stock: Batcher[int, Stock]) -> None:
@@ -25,7 +25,7 @@ async def serve(socket: WebSocket, stock: Batcher[int, Stock]) -> None:
             scanned = message.get("text") or message.get("bytes") or ""
             answer = await look_up(stock, scanned)
             await socket.send_text(answer.model_dump_json())
-            if await hang_up_if_leaving(socket):
+            if await close_if_draining(socket):
                 return
     except WebSocketDisconnect:
         return

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from slipway_kit.fast import request_records
-from slipway_kit.http.ended import Records
+from slipway_kit.http.finished import Records
 from slipway_kit.metrics.fast_paths import ENABLED
 from slipway_kit.tracing.provider import Traces
 

@@ -1,8 +1,8 @@
 """A middleware stack without the three layers that FastAPI puts around all middleware.
 
 They answer 500 for unhandled errors, limit bodies and report exceptions to FastAPI's telemetry, and
-each wraps every message. `Observe`, as the outermost middleware, answers 500; another middleware
-limits bodies; the telemetry is off.
+each wraps every message. `ObservationMiddleware`, as the outermost middleware, answers 500;
+another middleware limits bodies; the telemetry is off.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from fastapi import applications as fastapi
 from starlette.types import ASGIApp
 
 from slipway_kit.fast import guard
-from slipway_kit.http.observation import Observe
+from slipway_kit.http.observation import ObservationMiddleware
 
 _KNOWN = frozenset({"086b129bc959f1cb"})
 _AROUND = ("ServerErrorMiddleware", "ExceptionTelemetryMiddleware", "AppBodyLimitMiddleware")
@@ -31,15 +31,15 @@ def supported() -> bool:
 
 
 def enable(app: FastAPI) -> None:
-    """Make `app` build the shorter stack, unless a middleware was added around `Observe`."""
+    """Make `app` build the shorter stack, if `ObservationMiddleware` is the outermost."""
     whole = FastAPI.build_middleware_stack
 
     def build() -> ASGIApp:
         built = layer = whole(app)
         while type(layer).__name__ in _AROUND:
             layer = getattr(layer, "app")  # noqa: B009 (ASGIApp declares no attribute)
-        # Another middleware around `Observe` needs the layers of FastAPI.
-        return layer if isinstance(layer, Observe) else built
+        # Another middleware around `ObservationMiddleware` needs the layers of FastAPI.
+        return layer if isinstance(layer, ObservationMiddleware) else built
 
     vars(app)[_METHOD] = build
 

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from slipway_kit.http.ended import Ended, Records
+from slipway_kit.http.finished import FinishedRequest, Records
 from slipway_kit.http.request_metrics import NO_ROUTE, Count, RequestMetrics
 from slipway_kit.logs import setup as logs
 
@@ -23,7 +23,7 @@ from slipway_kit.logs import setup as logs
 _MAX_CACHED = 4096
 # Modules whose processors are known; a custom processor may change any line.
 _KNOWN = ("structlog.", "slipway_kit.logs.")
-_SAMPLE = Ended("GET", "/a", None, 200, 0.25, 0, 0, "sample", None)
+_SAMPLE = FinishedRequest("GET", "/a", None, 200, 0.25, 0, 0, "sample", None)
 
 
 def wanted() -> bool:
@@ -59,7 +59,7 @@ def disable(records: Records) -> None:
 
 
 class BatchedRecords:
-    """Counts requests, and writes the lines that `Ended.log` would as JSON."""
+    """Counts requests, and writes the lines that `FinishedRequest.log` would as JSON."""
 
     def __init__(
         self,
@@ -70,16 +70,16 @@ class BatchedRecords:
     ) -> None:
         self._metrics, self._write, self._clock = metrics, write, clock
         self._kinds: dict[tuple[Any, ...], tuple[Count, str]] = {}
-        self._pending: list[Ended] = []
+        self._pending: list[FinishedRequest] = []
         self._second, self._second_text = -1.0, ""
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: FinishedRequest) -> None:
         """Add a record; it is written at the end of the loop iteration."""
         if not self._pending:
             asyncio.get_running_loop().call_soon(self.flush)
         self._pending.append(ended)
 
-    def keep(self, ended: Ended) -> None:
+    def keep(self, ended: FinishedRequest) -> None:
         """Add a record for the next `flush`."""
         self._pending.append(ended)
 
@@ -100,7 +100,7 @@ class BatchedRecords:
             lines.append(f'{head}, "ms": {ms}, "request_id": "{id_}"{ids}, "time": "{now}"}}\n')
         self._write("".join(lines))
 
-    def _learn(self, kind: tuple[Any, ...], ended: Ended) -> tuple[Count, str]:
+    def _learn(self, kind: tuple[Any, ...], ended: FinishedRequest) -> tuple[Count, str]:
         """Cache what requests of one kind share: their series and the start of their line."""
         fields = ended.fields()
         del fields["ms"]

@@ -1,6 +1,6 @@
-"""What an HTTP request meets: observation, limits, problems, OpenAPI, probes and streams."""
+"""The HTTP layer: observation, limits, problems, OpenAPI, probes and streams."""
 
-from slipway_kit.http.drain import Drain, hang_up_if_leaving
+from slipway_kit.http.drain import Drain, close_if_draining
 from slipway_kit.http.openapi import answer, problems
 from slipway_kit.http.probes import Check
 from slipway_kit.http.problem_details import problem_response
@@ -10,7 +10,7 @@ from slipway_kit.http.streams import (
     EventStream,
     JsonLines,
     event,
-    with_silences,
+    with_keep_alives,
 )
 
 __all__ = [
@@ -21,9 +21,9 @@ __all__ = [
     "EventStream",
     "JsonLines",
     "answer",
+    "close_if_draining",
     "event",
-    "hang_up_if_leaving",
     "problem_response",
     "problems",
-    "with_silences",
+    "with_keep_alives",
 ]

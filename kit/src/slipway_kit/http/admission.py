@@ -1,4 +1,4 @@
-"""Admission for any ASGI server."""
+"""Admission as ASGI middleware."""
 
 import asyncio
 
@@ -11,9 +11,9 @@ from slipway_kit.overload.route_shedding import RouteShedding
 
 
 class AdmissionMiddleware:
-    """The same for any ASGI server, at a higher price of a refusal."""
+    """Admits requests under any ASGI server; a refusal costs more than in the protocol."""
 
-    def __init__(  # noqa: PLR0913 (what a request is asked by)
+    def __init__(  # noqa: PLR0913 (each is used)
         self,
         app: ASGIApp,
         *,
@@ -27,7 +27,7 @@ class AdmissionMiddleware:
         self._drain, self._shedding, self._always = drain, shedding, always
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request when it is its turn, or refuse it."""
+        """Serve one request at once or after its queueing delay, or refuse it."""
         admission = self._admission
         if scope["type"] != "http" or scope["path"] in self._always:
             await self._app(scope, receive, send)
@@ -38,11 +38,11 @@ class AdmissionMiddleware:
             return
         if not admission.start_now():
             scope["arrived"] = admission.clock()
-            turn = asyncio.get_running_loop().create_future()
-            if not admission.enqueue(lambda: None if turn.done() else turn.set_result(None)):
+            started = asyncio.get_running_loop().create_future()
+            if not admission.enqueue(lambda: None if started.done() else started.set_result(None)):
                 await self._refuse(scope, send)
                 return
-            await turn
+            await started
         await self._app(scope, receive, send)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:

@@ -1,7 +1,6 @@
-"""The pages that show the API to people; all they load comes from this service.
+"""Swagger UI and ReDoc with all their assets from this service, not from a CDN.
 
-FastAPI's own pages load scripts, fonts and pictures from elsewhere. Links are relative, so that
-they hold behind any prefix that a proxy strips.
+Links are relative, so that they work behind any prefix that a proxy strips.
 """
 
 import hashlib
@@ -26,24 +25,24 @@ _FILES = {
     name: files("fastapi_offline") / "static" / name
     for name in ("favicon.png", "redoc.standalone.js", "swagger-ui-bundle.js", "swagger-ui.css")
 }
-# Nobody learns anything from a span of these.
+# Not traced.
 ASSETS = frozenset(f"/{_FOLDER}/{name}" for name in _FILES)
 _BROWSERS_KEEP = {"Cache-Control": "public, max-age=3600"}
-# ReDoc's footer fetches its maker's logo; it leaves out a picture that cannot be shown.
+# ReDoc's footer loads a remote logo, and hides an image that does not load.
 _REMOTE_LOGO, _NO_PICTURE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def install(app: FastAPI, server: ServerSettings, settings: OpenAPISettings) -> None:
-    """Add Swagger UI at /docs and ReDoc at /redoc, as far as each is enabled."""
+    """Add Swagger UI at /docs and ReDoc at /redoc, where enabled."""
     router = APIRouter(include_in_schema=False)
     title = html.escape(app.title)
     if server.serves_docs and server.docs_swagger_enabled:
-        router.add_api_route("/docs", _shown(_swagger_ui(title), settings), name="swagger_ui")
+        router.add_api_route("/docs", _page_route(_swagger_ui(title), settings), name="swagger_ui")
     if server.serves_docs and server.docs_redoc_enabled:
-        router.add_api_route("/redoc", _shown(_redoc(title), settings), name="redoc")
+        router.add_api_route("/redoc", _page_route(_redoc(title), settings), name="redoc")
     if router.routes:
-        # One route for all files: metrics, log and traces know its template alone.
+        # One route for all files, so that metrics have one series.
         router.add_api_route(f"/{_FOLDER}/{{name}}", asset)
         app.include_router(router)
 
@@ -70,7 +69,7 @@ def _redoc(title: str) -> bytes:
     return bytes(page.body)
 
 
-def _shown(page: bytes, settings: OpenAPISettings) -> Callable[[], Awaitable[Response]]:
+def _page_route(page: bytes, settings: OpenAPISettings) -> Callable[[], Awaitable[Response]]:
     async def show() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": _policy(page, settings)})
 
@@ -78,7 +77,7 @@ def _shown(page: bytes, settings: OpenAPISettings) -> Callable[[], Awaitable[Res
 
 
 def _policy(page: bytes, settings: OpenAPISettings) -> str:
-    """Let a page load from this service, run its own scripts, and call the servers it names."""
+    """Return the Content-Security-Policy: own assets, own inline scripts, the API's servers."""
     scripts = " ".join(f"'sha256-{_digest(script)}'" for script in _INLINE_SCRIPT.findall(page))
     pictures, servers = _origins(settings.logo_url or ""), _origins(*settings.servers)
     # Both pages write styles while they run.
@@ -99,7 +98,7 @@ def _origins(*urls: str) -> str:
 
 
 def asset(name: str) -> Response:
-    """Give a file that the pages load; a plain `def`, since it reads from the disk."""
+    """Return an asset of the pages; a plain `def`, since it reads from the disk."""
     if name not in _FILES:
         raise NotFound("There is no such file.")
     content = _FILES[name].read_bytes().replace(_REMOTE_LOGO, _NO_PICTURE)

@@ -1,4 +1,4 @@
-"""Whether this worker is leaving: it answers what it has and asks clients to go elsewhere."""
+"""Whether this worker drains: it finishes its requests and sends clients to other workers."""
 
 from starlette.status import WS_1012_SERVICE_RESTART
 from starlette.websockets import WebSocket
@@ -7,21 +7,21 @@ from slipway_kit.runtime import runtime_of
 
 
 class Drain:
-    """One per app; the worker process begins it, probes and responses look at it."""
+    """The drain of one app, which the worker process begins."""
 
     def __init__(self) -> None:
         self.draining = False
 
     def begin(self) -> None:
-        """Fail readiness and close each connection with its next answer, from now on."""
+        """From now on readiness fails, and each answer closes its connection."""
         self.draining = True
 
 
-async def hang_up_if_leaving(socket: WebSocket) -> bool:
-    """Close a socket with 1012 when this worker is leaving, and tell whether that was done.
+async def close_if_draining(socket: WebSocket) -> bool:
+    """Close a WebSocket with 1012 if this worker drains, and return whether it did.
 
-    Call it after an answer, when the client has no other question open: at the end of the drain
-    the server closes what is left with the same code, whatever is under way.
+    Call it when no message of the client is unanswered: at the end of the drain the server closes
+    every WebSocket with the same code, messages in flight or not.
     """
     drain = runtime_of(socket).get(Drain)
     if drain.draining:

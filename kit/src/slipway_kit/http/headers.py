@@ -1,11 +1,11 @@
-"""The headers that every answer carries, and the id of its request."""
+"""Headers of every answer, and request ids."""
 
 import re
 from random import getrandbits
 
 from slipway_kit.config.server import ServerSettings
 
-# What may come in as a request id and go out into logs: no spaces, quotes or line ends.
+# Request ids that are safe in logs and headers: no spaces, quotes or line ends.
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -13,7 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def merged(headers: Headers, ours: Headers, defaults: Headers) -> Headers:
-    """Return an answer's headers with ours in place of its own, which win over the defaults."""
+    """Return the headers of an answer: `ours` replace its own, its own replace `defaults`."""
     replaced, there = {name for name, _ in ours}, {name for name, _ in headers}
     return [
         *(header for header in headers if header[0] not in replaced),
@@ -23,17 +23,17 @@ def merged(headers: Headers, ours: Headers, defaults: Headers) -> Headers:
 
 
 def request_id_given(header: bytes | None) -> str | None:
-    """Return the id that a client sent, unless it would not do in a log or a header."""
+    """Return the client's request id if it is safe in a log and a header."""
     return header.decode() if header is not None and _ID.fullmatch(header) else None
 
 
 def new_request_id() -> str:
-    """Return the id of a request that has no trace."""
+    """Return a random request id."""
     return f"{getrandbits(128):032x}"
 
 
 def security_headers(server: ServerSettings) -> Headers:
-    """Return what every answer tells browsers, unless it says otherwise itself."""
+    """Return the default security headers."""
     headers = [
         (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", b"frame-ancestors 'none'"),

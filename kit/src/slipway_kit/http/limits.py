@@ -1,4 +1,4 @@
-"""The border: the size of a body, the deadline of a request, and which browsers may call."""
+"""Limits of a request: the size of its body, its deadline, and the origins allowed by CORS."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ _OF_BODIES = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def install(app: FastAPI, server: ServerSettings) -> None:
-    """Wrap the routes."""
+    """Add the middleware."""
     app.add_middleware(
         RequestLimits,
         max_bytes=server.max_body_bytes,
@@ -35,7 +35,7 @@ def install(app: FastAPI, server: ServerSettings) -> None:
 
 
 def cors_arguments(server: ServerSettings) -> dict[str, Any]:
-    """Return which browsers may call, as `CORSMiddleware` wants it."""
+    """Return the arguments of `CORSMiddleware`."""
     return {
         "allow_origins": server.cors_origins,
         "allow_methods": ["*"],
@@ -45,14 +45,12 @@ def cors_arguments(server: ServerSettings) -> dict[str, Any]:
 
 
 class RequestLimits:
-    """Answers 413 to a body over the limit, and 504 when there is no first byte in time.
+    """Answers 413 to a body over the limit, and 504 without a first byte before the deadline.
 
-    That is `seconds`, or less when the header Request-Timeout says so.
-
-    A body is refused at once when it says how long it is, else when it has come so far; FastAPI's
-    own limit answers in plain text, outside of every middleware. A late request is cancelled, but a
-    plain `def` route goes on in its thread: the client has its answer, the thread is not free
-    before the route returns. A stream that has begun may last.
+    The deadline is `seconds`, or less by the header Request-Timeout. A late request is cancelled,
+    but a plain `def` route keeps its thread until it returns. A stream that has begun has no
+    deadline. A body with a content-length is refused at once, another one when it exceeds the
+    limit.
     """
 
     def __init__(
@@ -67,9 +65,8 @@ class RequestLimits:
         self._app, self._max_bytes = app, max_bytes
         self._seconds, self._clock = seconds, clock
         self._shedding = shedding or RouteShedding()
-        # In the order in which they began, so that the first is the next to be late: one timer is
-        # enough for all of them.
-        self._waiting: dict[_Timed, float] = {}
+        # Requests and deadlines in order of arrival, so that one timer serves all of them.
+        self._waiting: dict[_TimedRequest, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,17 +74,17 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        timed = _Timed(scope, receive, send, self._seconds)
-        # It may have waited for its turn.
+        timed = _TimedRequest(scope, receive, send, self._seconds)
+        # Its arrival, if it waited for admission.
         began: float = scope.get("arrived") or self._clock()
-        asked, has_body = _told(scope)
+        asked, has_body = _parse_headers(scope)
         if asked is None or asked >= self._seconds:
             timed.deadline = self._waiting[timed] = began + self._seconds
             if self._timer is None:
-                self._look_in(self._seconds)
+                self._schedule_expiry(self._seconds)
         else:
             timed.deadline = began + asked
-            timed.expires_in(asked)
+            timed.expire_in(asked)
         request_context.begin(timed)
         try:
             if has_body:
@@ -95,14 +92,14 @@ class RequestLimits:
             else:
                 await self._app(scope, receive, timed.send)
         except asyncio.CancelledError:
-            if timed.late is None or _this_task().uncancel() > 0:
+            if timed.timeout_answer is None or _this_task().uncancel() > 0:
                 raise
         finally:
             self._waiting.pop(timed, None)
-            timed.over()
+            timed.finish()
             self._shedding.record(scope, timed.queue_limit)
-            if timed.late is not None:
-                await timed.late
+            if timed.timeout_answer is not None:
+                await timed.timeout_answer
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         detail = f"The body is larger than {self._max_bytes} bytes."
@@ -123,23 +120,23 @@ class RequestLimits:
 
         await self._app(scope, receive_some, send)
 
-    def _look_in(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+    def _schedule_expiry(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
 
-    def _look(self) -> None:
-        """End what is late, and look again when the next one may be."""
+    def _expire(self) -> None:
+        """Expire the late requests, and set the timer for the next one."""
         self._timer = None
         now = self._clock()
         for timed, due in list(self._waiting.items()):
             if due > now:
-                self._look_in(due - now)
+                self._schedule_expiry(due - now)
                 return
             del self._waiting[timed]
             timed.expire()
 
 
-def _told(scope: Scope) -> tuple[float | None, bool]:
-    """Return the time that the client allows, and whether a body may follow the headers."""
+def _parse_headers(scope: Scope) -> tuple[float | None, bool]:
+    """Return the seconds that the client allows, and whether a body may follow."""
     asked, has_body = None, not scope["http_version"].startswith("1")
     for name, value in scope["headers"]:
         if name in _OF_BODIES:
@@ -149,12 +146,12 @@ def _told(scope: Scope) -> tuple[float | None, bool]:
     return asked, has_body
 
 
-class _Timed:
+class _TimedRequest:
     """One request and its deadline."""
 
     __slots__ = (
         *("_receive", "_scope", "_seconds", "_send", "_started", "_task", "_timer"),
-        *("deadline", "queue_limit", "late"),
+        *("deadline", "queue_limit", "timeout_answer"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
@@ -164,32 +161,32 @@ class _Timed:
         self.deadline: float | None = None
         self.queue_limit: request_context.Limit | None = None
         self._task: asyncio.Task[Any] | None = _this_task()
-        self.late: asyncio.Task[None] | None = None
+        self.timeout_answer: asyncio.Task[None] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Pass a message on, until the answer was another one."""
-        if self.late is not None:
+        """Pass a message on, unless the request was answered with 504."""
+        if self.timeout_answer is not None:
             return _nothing()
         self._started, self.deadline = True, None
         return self._send(message)
 
-    def expires_in(self, seconds: float) -> None:
-        """Give it less time than others have."""
+    def expire_in(self, seconds: float) -> None:
+        """Set a deadline of its own."""
         self._seconds = seconds
         self._timer = asyncio.get_running_loop().call_later(seconds, self.expire)
 
-    def over(self) -> None:
-        """Set nobody a deadline any more."""
-        # The task's context has this request: left so, both would wait for the garbage collector,
-        # and with them all that the request has made, a tenth of the CPU of a small answer.
+    def finish(self) -> None:
+        """Drop the deadline and the references."""
+        # This request and its task refer to each other: left to the garbage collector, they would
+        # cost a tenth of the CPU of a small answer.
         self.deadline = self._task = None
         if self._timer is not None:
             self._timer.cancel()
 
     def expire(self) -> None:
-        """Answer in place of the request, unless it has begun to."""
+        """Answer 504 and cancel the request, unless its answer has begun."""
         if not self._started and self._task is not None:
-            self.late = asyncio.create_task(self._answer())
+            self.timeout_answer = asyncio.create_task(self._answer())
             self._task.cancel()
 
     async def _answer(self) -> None:
@@ -200,7 +197,7 @@ class _Timed:
 
 def _this_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 (a coroutine that runs has a task)
+    assert task is not None  # noqa: S101 (a running coroutine has a task)
     return task
 
 

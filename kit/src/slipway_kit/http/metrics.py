@@ -1,4 +1,4 @@
-"""Prometheus metrics: what is measured, and where the worker processes put their numbers."""
+"""Request metrics of an app, and /metrics of a single process."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -9,16 +9,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.ended import Records
+from slipway_kit.http.finished import Records
 from slipway_kit.http.request_metrics import RequestMetrics
 from slipway_kit.runtime import runtime_of
 
 
 def install(app: FastAPI) -> None:
-    """Give the app a registry, so that two apps of one process do not share numbers.
-
-    Each request is measured by route template, method and status; probes are not counted.
-    """
+    """Give the app its own registry and request metrics, without probes."""
     runtime = runtime_of(app)
     registry = runtime.add(CollectorRegistry())
     runtime.add(Records(RequestMetrics(registry)))
@@ -43,7 +40,7 @@ async def open_metrics(app: FastAPI, server: ServerSettings) -> AsyncIterator[No
 
 
 class _Registry(Collector):
-    """A registry as a collector of another one."""
+    """A registry as the collector of another one."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

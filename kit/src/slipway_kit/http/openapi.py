@@ -1,4 +1,4 @@
-"""The published contract: FastAPI's document, its owner, and the errors that are really sent."""
+"""The OpenAPI document: FastAPI's, with its owner and the problems that routes answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -35,24 +35,26 @@ UrlOrPath = Annotated[str, AfterValidator(_url_or_path)]
 
 
 class OpenAPISettings(Group):
-    """What the API's document tells beside the operations."""
+    """The document's contact, licence, servers and logo."""
 
     model_config = SettingsConfigDict(env_prefix="OPENAPI_")
 
     contact_name: str | None = Field(
-        default=None, description="who answers questions about the API; default: its owner"
+        default=None, description="contact of the API; default: its owner"
     )
     contact_email: str | None = Field(
-        default=None, pattern=r"^[^@\s]+@[^@\s]+$", description="where to write to them"
+        default=None, pattern=r"^[^@\s]+@[^@\s]+$", description="email address of the contact"
     )
-    contact_url: Url | None = Field(default=None, description="page about them")
+    contact_url: Url | None = Field(default=None, description="page of the contact")
     license_name: str | None = Field(
         default=None, description="licence of the API, like Apache 2.0; default: none is named"
     )
     license_identifier: str | None = Field(
-        default=None, description="its SPDX identifier, like Apache-2.0; or its URL"
+        default=None, description="its SPDX identifier, like Apache-2.0, instead of the URL"
     )
-    license_url: Url | None = Field(default=None, description="its text; or its identifier")
+    license_url: Url | None = Field(
+        default=None, description="URL of its text, instead of the identifier"
+    )
     terms_url: Url | None = Field(default=None, description="terms of service")
     servers: Annotated[tuple[UrlOrPath, ...], *COMMAS] = Field(
         default=(),
@@ -88,12 +90,12 @@ def _given(**values: str | None) -> dict[str, str]:
 
 
 def operation_id(route: APIRoute) -> str:
-    """Name an operation like its function, so that generated clients read well."""
+    """Return the name of the route's function, which generated clients use."""
     return route.name
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document problems of a route, for `responses=`; those any route may answer are added."""
+    """Document the problems of a route, for `responses=`; the common ones are added."""
     return {int(status): _response(status) for status in statuses}
 
 
@@ -104,7 +106,7 @@ def answer(
     example: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """Document more of an answer, for `responses=`: its headers, and an example of a stream."""
+    """Document the headers of an answer or the example of a stream, for `responses=`."""
     more: dict[str, Any] = {}
     if headers:
         more["headers"] = {
@@ -124,10 +126,7 @@ def install(
     tags: Mapping[str, str],
     changes: Sequence[Callable[[dict[str, Any]], None]] = (),
 ) -> None:
-    """Let the document name its owner, its tags, and the problems each operation may answer.
-
-    Each of `changes` may alter the complete document in place.
-    """
+    """Add owner, tags and problems to the document; each of `changes` may alter it in place."""
     app.contact = settings.contact(owner)
     app.license_info = settings.license()
     app.terms_of_service = settings.terms_url
@@ -139,7 +138,7 @@ def install(
     def openapi() -> dict[str, Any]:
         nonlocal completed
         document = build()
-        # FastAPI gives the same object until a route is added.
+        # FastAPI returns the same object until a route is added.
         if document is not completed:
             _complete(document, settings)
             for change in changes:
@@ -171,7 +170,7 @@ def _describe(operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
     for response in responses.values():
-        # Readers take this schema for that of each event, and FastAPI's says that it is a string.
+        # FastAPI's schema says that each event is a string.
         response.get("content", {}).get("text/event-stream", {}).pop("schema", None)
     for status in _common(operation):
         responses.setdefault(str(int(status)), _response(status))
@@ -179,7 +178,7 @@ def _describe(operation: dict[str, Any]) -> None:
 
 
 def _common(operation: dict[str, Any]) -> set[HTTPStatus]:
-    """Return what any route of this shape may answer."""
+    """Return the problems common to all operations of this shape."""
     statuses = {
         HTTPStatus.INTERNAL_SERVER_ERROR,
         HTTPStatus.SERVICE_UNAVAILABLE,

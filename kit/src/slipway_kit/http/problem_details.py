@@ -1,4 +1,4 @@
-"""The one shape that every error takes on the wire (RFC 9457)."""
+"""Errors as problem details (RFC 9457)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from starlette.types import Scope
 from slipway_kit.errors import MAX_TEXT, Overloaded, ServiceError, cause
 
 MEDIA_TYPE = "application/problem+json"
-# A client that sends a thousand bad fields with long names gets no answer of that size.
+# Bounds the answer to a request with thousands of invalid fields.
 MAX_ERRORS = 20
 # Python renamed these phrases between its versions.
 _TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -29,14 +29,14 @@ log = structlog.get_logger()
 
 
 class FieldError(BaseModel):
-    """What is wrong with one field of a request."""
+    """An invalid field of a request."""
 
     loc: list[str | int] = Field(description="where: body, query, path, then names and positions")
     msg: str
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 writes it."""
+    """Problem details of RFC 9457."""
 
     type: str = Field(default="about:blank", description="the kind of problem, a URI")
     title: str = Field(examples=["Not Found"])
@@ -48,10 +48,10 @@ class Problem(BaseModel):
 
 
 def install(app: FastAPI) -> None:
-    """Answer our errors and the framework's with a problem; an unknown one is left to the caller.
+    """Answer our errors and the framework's with problems.
 
-    There is no handler for `Exception`: Starlette would run it outside every middleware, where
-    the request id is lost. The outermost middleware catches it and calls `problem_response`.
+    There is no handler for `Exception`, which Starlette would run outside every middleware, without
+    the request id. The outermost middleware answers those.
     """
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -66,7 +66,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     errors: Sequence[Mapping[str, Any]] | None = None,
 ) -> Response:
-    """Build the problem for the request of an ASGI scope; middleware can send it too."""
+    """Return a problem as the answer to the request of an ASGI scope."""
     problem: dict[str, Any] = {
         "type": "about:blank",
         "title": title(status),
@@ -83,7 +83,7 @@ def problem_response(
 
 
 def title(status: int) -> str:
-    """Return the phrase of a status, the same on every Python."""
+    """Return the phrase of a status, the same in every version of Python."""
     try:
         return _TITLES.get(status) or HTTPStatus(status).phrase
     except ValueError:
@@ -92,7 +92,7 @@ def title(status: int) -> str:
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - Starlette's type of handlers is wider
-    # Those that are refused are counted: a line for each would cost more than the refusal.
+    # Shed requests are counted: a log line for each would cost more than the refusal.
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Overloaded):
         log.warning("service error", error=type(error).__name__, cause=cause(error))
     return problem_response(error.status, str(error), request.scope, headers=error.headers)
@@ -110,13 +110,13 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 def _allow(request: Request) -> dict[str, str]:
-    """Name every method of the path; the framework names those of its first route alone."""
+    """Return every method of the path; the framework names those of its first route only."""
     routes = [
         route
         for route in iter_route_contexts(request.app.routes)
         if getattr(route, "methods", None) and route.matches(request.scope)[0] != Match.NONE
     ]
-    # A literal path may look like one with a parameter, which is another resource.
+    # A path with a parameter may match too, but is another resource.
     own = [route.methods or () for route in routes if route.path == routes[0].path]
     return {"Allow": ", ".join(sorted({*chain(*own)}))} if own else {}
 
@@ -135,6 +135,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _field_error(problem: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep place and message; pydantic's `input`, `ctx` and `url` stay here."""
+    """Return location and message, without pydantic's `input`, `ctx` and `url`."""
     loc = [part[:MAX_TEXT] if isinstance(part, str) else part for part in problem["loc"]]
     return {"loc": loc, "msg": str(problem["msg"])[:MAX_TEXT]}

@@ -1,4 +1,4 @@
-"""What a request is told that ends before it starts."""
+"""Answers to requests that are refused before they start."""
 
 import re
 from http import HTTPStatus
@@ -12,14 +12,14 @@ from slipway_kit.http.headers import Headers, new_request_id, request_id_given, 
 from slipway_kit.http.limits import cors_arguments
 from slipway_kit.http.problem_details import MEDIA_TYPE, problem_response
 
-# Stands for what is put in later; neither JSON nor a path changes it.
+# A placeholder that JSON and URL encoding leave as it is.
 _MARK = "mark"
-# Of these a path in JSON and in a URL is the same.
+# Paths that JSON and URL encoding leave as they are.
 _PLAIN = re.compile(rb"[A-Za-z0-9/_.~-]+")
 
 
 class Refusals:
-    """Problems with an id and what else every answer of the service carries."""
+    """Builds problems with the headers that every answer of the service carries."""
 
     OVERLOADED: ClassVar = (503, "The service has more requests than it can serve; try again soon.")
 
@@ -32,7 +32,7 @@ class Refusals:
             (b"x-processed-time", b"0.000000"),
             *security_headers(server),
         ]
-        # The usual refusal is the same each time but for its path and its id.
+        # The template of the usual refusal, which differs by path and request id only.
         status, detail = self.OVERLOADED
         marked = {"path": _MARK, "request_id": _MARK}
         body = bytes(problem_response(status, detail, marked).body)
@@ -42,9 +42,9 @@ class Refusals:
         self._usual = b"".join(b"%b: %b\r\n" % header for header in usual)
 
     def usual(self, scope: Scope) -> bytes | None:
-        """Return what follows the status of `OVERLOADED` as HTTP/1.1 writes it, in microseconds.
+        """Return headers and body of `OVERLOADED` as HTTP/1.1 bytes, within microseconds.
 
-        `None` is for a request that wants more than usual: see `answer`.
+        For a request that the template does not fit it is `None`: use `answer`.
         """
         given = None
         for name, value in scope["headers"]:
@@ -90,7 +90,7 @@ class Refusals:
 
 
 def _for_browsers(cors: CORSMiddleware, origin: str) -> Headers:
-    """Let a page of an allowed origin read the answer."""
+    """Return the CORS headers for an allowed origin."""
     found = {name.lower(): value for name, value in cors.simple_headers.items()}
     if not cors.allow_all_origins:
         if not cors.is_allowed_origin(origin):
@@ -100,4 +100,4 @@ def _for_browsers(cors: CORSMiddleware, origin: str) -> Headers:
 
 
 async def _nothing(*_: object) -> None:
-    """Be no app: the rules for browsers are all that is asked for."""
+    """Stand for the app of the middleware, which is used for its headers only."""

@@ -1,7 +1,6 @@
-"""The instrumentator's metrics of a request, for what observes requests.
+"""Request metrics, defined and counted by prometheus-fastapi-instrumentator.
 
-prometheus-fastapi-instrumentator makes the metrics, defines them and counts. Its own middleware
-would match each route again and measure what `Observe` has measured already.
+Its middleware is not used: it would match the route and measure the time a second time.
 """
 
 from collections.abc import Callable
@@ -12,47 +11,47 @@ from prometheus_client import CollectorRegistry
 from prometheus_fastapi_instrumentator.metrics import Info, default
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-# What the instrumentator calls requests that no route matched.
+# The instrumentator's handler of requests that no route matched.
 NO_ROUTE = "none"
-# In place of a method; what the instrumentator measures is HTTP.
+# In place of a method; the instrumentator measures HTTP only.
 WEBSOCKET = "WEBSOCKET"
-# Asked by every kubelet every few seconds, and no work.
+# Not measured.
 PROBES = frozenset({"/livez", "/readyz", "/startupz", "/health"})
-# Labels of which counters are kept; the routes and statuses of a service are fewer.
-_MOST_KEPT = 4096
+# Cached counters; the label sets of a service are fewer.
+_MAX_CACHED = 4096
 
 # Takes seconds, bytes received and bytes sent, as the length headers say.
 Count = Callable[[float, int, int], None]
 
 
 class RequestMetrics:
-    """Counts requests in five families of series, which `registry` gets.
+    """Counts requests in five metrics, which it registers in `registry`.
 
-    `counter` returns what counts the requests of one method, status class and handler. It can be
-    replaced until the first request is counted.
+    `counter` returns the function that counts the requests of one method, status class and
+    handler. It can be replaced until the first request is counted.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         count = default(registry=registry)
-        assert count is not None  # noqa: S101 (so it is for a registry that has them already)
+        assert count is not None  # noqa: S101 (it is None for a registry that has them already)
         self.instrumented: Callable[[Info], None] = count
         self.counter: Callable[[str, str, str], Count] = self.count_by_instrumentator
         self._known: dict[tuple[str, str, str], Count] = {}
 
     def of(self, *, method: str, handler: str, status: int) -> Count:
-        """Return what counts a request of this method, handler and status."""
+        """Return the function that counts a request of this method, handler and status."""
         if method == WEBSOCKET or handler in PROBES:
             return _ignore
         labels = (method_label(method), f"{status // 100}xx", handler)
         found = self._known.get(labels)
         if found is None:
-            if len(self._known) >= _MOST_KEPT:
+            if len(self._known) >= _MAX_CACHED:
                 self._known.clear()
             found = self._known[labels] = self.counter(*labels)
         return found
 
     def count_by_instrumentator(self, method: str, status: str, handler: str) -> Count:
-        """Return what has the instrumentator's own function count."""
+        """Return a function that counts by the instrumentator's own."""
 
         def count(seconds: float, received: int, sent: int) -> None:
             request = SimpleNamespace(headers={"Content-Length": received})
@@ -71,10 +70,7 @@ class RequestMetrics:
 
 
 def method_label(method: str) -> str:
-    """Return what a series names a method by.
-
-    A client may send any of some thirty, and each would be series of every route.
-    """
+    """Return the label of a method; rare ones share one, to bound the number of series."""
     return method if method in _METHODS else "other"
 
 

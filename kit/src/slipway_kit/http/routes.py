@@ -1,4 +1,4 @@
-"""The route that a request took: the template that it is named by, and where its function runs."""
+"""The route of a request: its template, and where its function runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,27 +8,27 @@ from prometheus_fastapi_instrumentator.routing import get_route_name
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-# What a log line calls a request without one.
+# The route of a request without one, in the log.
 UNMATCHED = "unmatched"
-# Answers that no route gives: none was found, or one with another slash at its end.
+# Statuses without a route: not found, or a redirect that adds or removes a slash.
 _UNROUTED = frozenset({307, 404})
 
 
 def runs_on_loop(call: Callable[..., Any] | None) -> bool:
-    """Tell whether FastAPI runs `call` on the event loop, by its own rule, or in a thread."""
+    """Tell whether FastAPI runs `call` on the event loop instead of in a thread."""
     return _is_coroutine_callable(call) or _is_async_gen_callable(call)
 
 
 def route_template(scope: Scope) -> str | None:
     """Return the template of the matched route with every prefix, never the path itself."""
-    # FastAPI leaves the whole template of an HTTP route in its own context, and that of a WebSocket
-    # in the route.
+    # FastAPI keeps the template of an HTTP route in its own context, that of a WebSocket in the
+    # route.
     context = scope.get("fastapi", {}).get("effective_route_context")
     return getattr(context, "path", None) or getattr(scope.get("route"), "path", None) or None
 
 
 def route_of(scope: Scope, *, status: int) -> str | None:
-    """Return the template, also of a request that was answered before it came to its route."""
+    """Return the template, also of a request that was answered before routing."""
     template = route_template(scope)
     if template or status in _UNROUTED or scope["type"] != "http" or "app" not in scope:
         return template

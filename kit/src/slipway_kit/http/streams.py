@@ -1,4 +1,4 @@
-"""Answers that are sent as they are made."""
+"""Streaming responses: JSON lines and server-sent events."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -13,7 +13,7 @@ from starlette.types import Send
 
 T = TypeVar("T")
 
-# Proxies cut a stream that is silent for about a minute, some after half of one.
+# Proxies close an idle stream after about a minute, some after 30 s.
 KEEP_ALIVE_SECONDS = 10.0
 KEEP_ALIVE = KEEPALIVE_COMMENT.decode()
 
@@ -21,9 +21,9 @@ KEEP_ALIVE = KEEPALIVE_COMMENT.decode()
 class Stream(StreamingResponse):
     """A streaming response that owns its generator.
 
-    It waits for the first item before it sends a status, so that an error until then is answered
-    as one, and it closes the generator even when the client leaves halfway: Starlette would leave
-    that, and the transaction inside, to the garbage collector.
+    It sends the status with the first item, so that an earlier error is answered as a problem. It
+    closes the generator even when the client disconnects: Starlette would leave that, and the
+    transaction inside, to the garbage collector.
     """
 
     def __init__(self, items: AsyncGenerator[str, None], status_code: int = 200) -> None:
@@ -31,7 +31,7 @@ class Stream(StreamingResponse):
         self._items = items
 
     async def stream_response(self, send: Send) -> None:
-        """Send every item, then close the generator whatever happened."""
+        """Send every item, and close the generator in any case."""
         async with aclosing(self._items) as items:
             first = await anext(items, "")
             self.body_iterator = _with_first(first, items)
@@ -39,13 +39,13 @@ class Stream(StreamingResponse):
 
 
 class JsonLines(Stream):
-    """One JSON object a line, each line a piece that a client can use at once."""
+    """One JSON object per line."""
 
     media_type = "application/x-ndjson"
 
 
 class EventStream(Stream):
-    """Server-sent events, which nothing on the way is to store or to hold back."""
+    """Server-sent events, which proxies must neither cache nor buffer."""
 
     media_type = "text/event-stream"
 
@@ -56,11 +56,11 @@ class EventStream(Stream):
 
 
 def event(data: BaseModel, *, name: str | None = None) -> str:
-    """Write one server-sent event; without a `name` it is a `message`."""
+    """Format one server-sent event; without a `name` it is a `message`."""
     return format_sse_event(data_str=data.model_dump_json(), event=name).decode()
 
 
-async def with_silences(
+async def with_keep_alives(
     items: AsyncGenerator[T, None],
     *,
     seconds: float = KEEP_ALIVE_SECONDS,
@@ -69,53 +69,53 @@ async def with_silences(
 ) -> AsyncGenerator[T | None, None]:
     """Yield the items, and `None` each time that `seconds` pass without one.
 
-    `items` run in one task of their own, which may be two items ahead; it ends and they are closed
-    with this generator, and after `max_seconds` however slow the reader is. What they raise is
-    raised here, or `TimeoutError`.
+    `items` run in a task of their own, at most two items ahead. They are closed with this
+    generator, or after `max_seconds` however slow the reader is. Their errors are raised here, and
+    `TimeoutError` after `max_seconds`.
     """
-    made: asyncio.Queue[T | _End] = asyncio.Queue(1)
-    source = asyncio.create_task(_make(items, made, max_seconds))
+    queue: asyncio.Queue[T | _End] = asyncio.Queue(1)
+    source = asyncio.create_task(_fill(items, queue, max_seconds))
     try:
         while True:
             item: T | _End | None = None
             with suppress(TimeoutError):
                 async with deadline(seconds):
-                    item = await made.get()
+                    item = await queue.get()
             if isinstance(item, _End):
-                item.tell()
+                item.raise_error()
                 return
-            if item is None and source.done() and made.empty():
-                raise RuntimeError("the items of a stream were cancelled by somebody else")
+            if item is None and source.done() and queue.empty():
+                raise RuntimeError("the items of a stream were cancelled from elsewhere")
             yield item
     finally:
         source.cancel()
-        # Not gather: it would cancel once more when this wait is cancelled, amid the closing.
+        # Not gather: a cancelled wait would cancel the source again, amid its closing.
         await asyncio.wait({source})
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Follows the last item."""
+    """Marks the end of the items."""
 
     error: Exception | None
 
-    def tell(self) -> None:
+    def raise_error(self) -> None:
         if self.error is not None:
             raise self.error
 
 
-async def _make(
-    items: AsyncGenerator[T, None], made: "asyncio.Queue[T | _End]", max_seconds: float | None
+async def _fill(
+    items: AsyncGenerator[T, None], queue: "asyncio.Queue[T | _End]", max_seconds: float | None
 ) -> None:
     error: Exception | None = None
     try:
-        # Around the generator: within, it would cancel whoever has the turn at a `yield`.
+        # Around the generator: within, the timeout would cancel the reader at a `yield`.
         async with asyncio.timeout(max_seconds), aclosing(items):
             async for item in items:
-                await made.put(item)
-    except Exception as failure:  # noqa: BLE001 - the one who reads is told
+                await queue.put(item)
+    except Exception as failure:  # noqa: BLE001 - raised to the reader
         error = failure
-    await made.put(_End(error))
+    await queue.put(_End(error))
 
 
 async def _with_first(first: str, rest: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:

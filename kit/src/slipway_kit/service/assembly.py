@@ -23,7 +23,7 @@ from slipway_kit.http import (
 )
 from slipway_kit.http.admission import AdmissionMiddleware
 from slipway_kit.http.drain import Drain
-from slipway_kit.http.ended import Records
+from slipway_kit.http.finished import Records
 from slipway_kit.http.probes import Check
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.logs.setup import LogSetup

@@ -5,7 +5,7 @@ from importlib import import_module
 import structlog
 from fastapi import FastAPI
 
-from slipway_kit.http.ended import Records
+from slipway_kit.http.finished import Records
 from slipway_kit.tracing.provider import Traces
 
 log = structlog.get_logger()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# FastAPI's own telemetry is off: the middleware `Observe` makes the request spans.
+# FastAPI's own telemetry is off: `ObservationMiddleware` makes the request spans.
 NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,

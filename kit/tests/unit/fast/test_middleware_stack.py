@@ -8,14 +8,14 @@ from starlette.middleware.errors import ServerErrorMiddleware
 
 from slipway_kit.fast import middleware_stack
 from slipway_kit.http.drain import Drain
-from slipway_kit.http.observation import Observe
+from slipway_kit.http.observation import ObservationMiddleware
 from slipway_kit.tracing.provider import Traces
 
 
 @pytest.fixture
 def app() -> FastAPI:
     made = FastAPI()
-    made.add_middleware(Observe, drain=Drain(), traces=Traces(), headers=[])
+    made.add_middleware(ObservationMiddleware, drain=Drain(), traces=Traces(), headers=[])
     return made
 
 
@@ -27,7 +27,7 @@ def test_observation_is_outermost_until_that_is_taken_back(app: FastAPI) -> None
     assert middleware_stack.supported()
     assert outermost(app) == "ServerErrorMiddleware"
     middleware_stack.enable(app)
-    assert outermost(app) == "Observe"
+    assert outermost(app) == "ObservationMiddleware"
     with TestClient(app) as client:
         assert client.get("/nothing").status_code == 404
     middleware_stack.disable(app)

@@ -13,7 +13,7 @@ from structlog.typing import EventDict
 
 from slipway_kit.fast import request_records
 from slipway_kit.fast.request_records import BatchedRecords
-from slipway_kit.http.ended import Ended, Records
+from slipway_kit.http.finished import FinishedRequest, Records
 from slipway_kit.http.request_metrics import RequestMetrics
 from slipway_kit.logs import setup as logs
 
@@ -27,7 +27,7 @@ def plain() -> None: ...
 
 
 ENDED = st.builds(
-    Ended,
+    FinishedRequest,
     method=st.sampled_from(["GET", "POST", "WEBSOCKET"]) | st.text(),
     route=st.none() | st.text(),
     endpoint=st.sampled_from([None, coroutine, plain]),
@@ -38,7 +38,7 @@ ENDED = st.builds(
     request_id=st.from_regex(r"\A[A-Za-z0-9._:/+=-]{1,128}\Z"),
     trace=st.none(),
 )
-ONE = Ended("GET", "/a", coroutine, 200, 0.0123, 0, 0, "id-1", None)
+ONE = FinishedRequest("GET", "/a", coroutine, 200, 0.0123, 0, 0, "id-1", None)
 
 
 class Recorder:
@@ -60,7 +60,7 @@ class Recorder:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(ended=ENDED)
 async def test_a_line_by_hand_says_what_a_line_of_the_log_says(
-    capsys: pytest.CaptureFixture[str], ended: Ended
+    capsys: pytest.CaptureFixture[str], ended: FinishedRequest
 ) -> None:
     logs.configure(level="INFO", json=True)
     with structlog.contextvars.bound_contextvars(request_id=ended.request_id):

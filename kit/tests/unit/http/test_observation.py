@@ -1,4 +1,4 @@
-"""The outermost middleware, driven as a server drives it."""
+"""The outermost middleware and the limits of requests, driven like by a server."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from slipway_kit.errors import Unavailable
 from slipway_kit.http.drain import Drain
 from slipway_kit.http.limits import RequestLimits
-from slipway_kit.http.observation import Observe
+from slipway_kit.http.observation import ObservationMiddleware
 from slipway_kit.http.routes import runs_on_loop
 from slipway_kit.request_context import deadline_within
 from slipway_kit.tracing.provider import Traces
@@ -54,9 +54,9 @@ def request(**headers: str) -> Scope:
     }
 
 
-def observed(app: ASGIApp, *, drain: Drain | None = None) -> Observe:
+def observed(app: ASGIApp, *, drain: Drain | None = None) -> ObservationMiddleware:
     ticks = iter([10.0, 10.25, 10.5, 10.75, 11.0])
-    return Observe(
+    return ObservationMiddleware(
         app,
         drain=drain or Drain(),
         traces=Traces(),
@@ -86,13 +86,13 @@ async def test_an_answer_carries_id_time_and_security_headers() -> None:
 
 
 @pytest.mark.parametrize("given", ["abc-123", "a" * 128])
-async def test_a_sound_request_id_is_kept(given: str) -> None:
+async def test_a_valid_request_id_is_kept(given: str) -> None:
     _, headers, _ = await answer(observed(ok), request(x_request_id=given))
     assert headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "a" * 129, "a b", 'a"b', "a\\nb", "ä"])
-async def test_an_odd_request_id_is_replaced(given: str) -> None:
+async def test_an_invalid_request_id_is_replaced(given: str) -> None:
     _, headers, _ = await answer(observed(ok), request(x_request_id=given))
     assert len(headers["x-request-id"]) == 32
 
@@ -156,13 +156,13 @@ async def test_a_bug_is_a_500_problem_without_details_and_is_logged_with_its_sta
     assert logged[1]["status"] == 500
 
 
-async def test_half_an_answer_is_broken_off_and_not_completed() -> None:
+async def test_half_an_answer_is_aborted_and_not_completed() -> None:
     with capture_logs() as logged, pytest.raises(ZeroDivisionError):
         await answer(observed(half), request())
     assert logged[-1]["event"] == "request"
 
 
-async def test_half_an_answer_of_what_is_gone_meanwhile_is_no_bug() -> None:
+async def test_an_error_of_a_dependency_amid_an_answer_is_no_bug() -> None:
     async def gone(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         # As Starlette does with one that it has a handler for.
@@ -182,7 +182,7 @@ async def test_while_draining_each_answer_closes_its_connection() -> None:
 
 
 @pytest.mark.parametrize(("draining", "status"), [(True, 503), (False, 499)])
-async def test_a_request_that_is_cut_is_told_so_only_when_the_worker_leaves(
+async def test_a_cancelled_request_is_answered_only_while_the_worker_drains(
     *, draining: bool, status: int
 ) -> None:
     drain = Drain()
@@ -237,7 +237,7 @@ async def test_the_lifespan_is_passed_through() -> None:
     assert seen == ["lifespan"]
 
 
-async def test_a_late_answer_is_a_504_and_what_comes_after_it_is_dropped() -> None:
+async def test_a_late_request_is_a_504_and_its_own_answer_is_dropped() -> None:
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await asyncio.sleep(60)
@@ -251,44 +251,44 @@ async def test_a_late_answer_is_a_504_and_what_comes_after_it_is_dropped() -> No
     assert not body.endswith(b"ok")
 
 
-async def test_requests_are_late_one_after_another_by_a_single_timer() -> None:
+async def test_a_single_timer_expires_all_requests() -> None:
     now, timers = 100.0, []
 
     class Watched(RequestLimits):
-        def _look_in(self, seconds: float) -> None:
+        def _schedule_expiry(self, seconds: float) -> None:
             timers.append(seconds)
-            super()._look_in(60)
+            super()._schedule_expiry(60)
 
-    border = Watched(patient, max_bytes=9, seconds=5, clock=lambda: now)
-    first = asyncio.create_task(answer(border, request()))
+    limits = Watched(patient, max_bytes=9, seconds=5, clock=lambda: now)
+    first = asyncio.create_task(answer(limits, request()))
     await asyncio.sleep(0)
     now = 102.0
-    second = asyncio.create_task(answer(border, request()))
+    second = asyncio.create_task(answer(limits, request()))
     await asyncio.sleep(0)
     assert timers == [5]
     now = 105.0
-    border._look()
+    limits._expire()
     assert (await first)[0] == 504
     assert not second.done()
     assert timers == [5, 2]
     now = 107.0
-    border._look()
+    limits._expire()
     assert (await second)[0] == 504
     assert timers == [5, 2]
 
 
 async def test_a_client_may_ask_for_less_time_and_not_for_more() -> None:
-    border = RequestLimits(patient, max_bytes=9, seconds=0.05)
-    status, _, body = await answer(border, request(request_timeout="0.01"))
+    limits = RequestLimits(patient, max_bytes=9, seconds=0.05)
+    status, _, body = await answer(limits, request(request_timeout="0.01"))
     assert status == 504
     assert b"within its 0.01 s" in body
     for more in ("60", "soon", "-1", "nan"):
-        status, _, body = await answer(border, request(request_timeout=more))
+        status, _, body = await answer(limits, request(request_timeout=more))
         assert status == 504
         assert b"within its 0.05 s" in body
 
 
-async def test_what_a_request_waits_for_knows_its_deadline_until_it_answers(
+async def test_the_deadline_holds_for_inner_work_until_the_answer_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("slipway_kit.request_context.now", lambda: 100.0)
@@ -302,25 +302,27 @@ async def test_what_a_request_waits_for_knows_its_deadline_until_it_answers(
         await ok(scope, receive, send)
         look()
 
-    border = RequestLimits(asking, max_bytes=9, seconds=5, clock=lambda: 100.0)
-    await answer(border, request())
-    await answer(border, request(request_timeout="2"))
+    limits = RequestLimits(asking, max_bytes=9, seconds=5, clock=lambda: 100.0)
+    await answer(limits, request())
+    await answer(limits, request(request_timeout="2"))
     assert left == [5, 60, 2, 60]
 
 
-async def test_the_time_that_it_waited_for_its_turn_counts() -> None:
+async def test_the_queueing_delay_counts() -> None:
     scope = {**request(), "arrived": 99.0}
-    border = RequestLimits(patient, max_bytes=9, seconds=5, clock=lambda: 100.0)
-    late = asyncio.create_task(answer(border, scope))
+    limits = RequestLimits(patient, max_bytes=9, seconds=5, clock=lambda: 100.0)
+    late = asyncio.create_task(answer(limits, scope))
     await asyncio.sleep(0)
-    assert list(border._waiting.values()) == [104.0]
+    assert list(limits._waiting.values()) == [104.0]
     late.cancel()
     ticks = iter([100.5, 100.75])
-    observe = Observe(ok, drain=Drain(), traces=Traces(), headers=[], clock=lambda: next(ticks))
+    observe = ObservationMiddleware(
+        ok, drain=Drain(), traces=Traces(), headers=[], clock=lambda: next(ticks)
+    )
     assert (await answer(observe, scope))[1]["x-processed-time"] == "1.500000"
 
 
-async def test_a_body_is_refused_by_what_it_says_and_by_what_it_is() -> None:
+async def test_a_body_is_refused_by_its_content_length_or_by_its_size() -> None:
     async def reading(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive())["more_body"]:
             pass
@@ -329,12 +331,12 @@ async def test_a_body_is_refused_by_what_it_says_and_by_what_it_is() -> None:
     async def parts() -> Message:
         return {"type": "http.request", "body": b"12345", "more_body": True}
 
-    border = RequestLimits(reading, max_bytes=9, seconds=60)
+    limits = RequestLimits(reading, max_bytes=9, seconds=60)
     said = request(content_length="10")
-    assert (await answer(border, said))[0] == 413
+    assert (await answer(limits, said))[0] == 413
     for scope in (request(transfer_encoding="chunked"), {**request(), "http_version": "2"}):
         with pytest.raises(HTTPException) as raised:
-            await border(scope, parts, ok_send)
+            await limits(scope, parts, ok_send)
         assert raised.value.status_code == 413
 
 
@@ -342,7 +344,7 @@ async def ok_send(message: Message) -> None:
     raise AssertionError(message)
 
 
-async def test_a_request_in_time_is_left_alone() -> None:
+async def test_a_request_in_time_is_answered() -> None:
     assert (await answer(RequestLimits(ok, max_bytes=9, seconds=60), request()))[0] == 200
 
 
@@ -355,7 +357,7 @@ async def test_a_stream_may_last_longer_than_the_deadline() -> None:
     assert (await answer(RequestLimits(stream, max_bytes=9, seconds=0.01), request()))[2] == b"end"
 
 
-async def test_a_cancel_from_outside_is_no_deadline() -> None:
+async def test_a_cancellation_from_outside_is_no_timeout() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

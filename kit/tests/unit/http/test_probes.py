@@ -12,7 +12,7 @@ NO_ANSWER = "The broker does not answer."
 
 
 class Broker:
-    """Names what is `missing`, or raises when it is down, and counts the questions."""
+    """Names what is `missing`, or raises when it is down, and counts the calls."""
 
     def __init__(self, missing: str | None = None) -> None:
         self.missing, self.down, self.asked = missing, False, 0
@@ -48,7 +48,7 @@ async def test_without_checks_there_is_no_obstacle() -> None:
     assert await Readiness([], Runtime()).obstacle() is None
 
 
-async def test_the_first_obstacle_is_told_and_a_check_that_passed_is_asked_no_more(
+async def test_the_first_obstacle_is_reported_and_a_passed_check_runs_no_more(
     clock: Clock,
 ) -> None:
     fine, poor, poorer = Broker(), Broker("It has no queue."), Broker("It has no name.")
@@ -61,7 +61,7 @@ async def test_the_first_obstacle_is_told_and_a_check_that_passed_is_asked_no_mo
     assert (fine.asked, poor.asked, poorer.asked) == (1, 2, 2)
 
 
-async def test_an_answer_is_used_for_a_second(clock: Clock) -> None:
+async def test_a_result_is_reused_for_a_second(clock: Clock) -> None:
     broker = Broker("It has no queue.")
     ready = readiness(broker, clock)
     await ready.obstacle()
@@ -74,14 +74,14 @@ async def test_an_answer_is_used_for_a_second(clock: Clock) -> None:
     assert broker.asked == 2
 
 
-async def test_many_probes_at_once_ask_once(clock: Clock) -> None:
+async def test_concurrent_probes_share_one_check(clock: Clock) -> None:
     broker = Broker()
     ready = readiness(broker, clock)
     assert await asyncio.gather(*(ready.obstacle() for _ in range(20))) == [None] * 20
     assert broker.asked == 1
 
 
-async def test_a_prober_that_hangs_up_leaves_the_question_to_the_others(clock: Clock) -> None:
+async def test_a_prober_that_disconnects_does_not_cancel_the_check_of_others(clock: Clock) -> None:
     broker = Broker()
     broker.answering.clear()
     ready = readiness(broker, clock)
@@ -104,7 +104,7 @@ async def test_once_it_passed_an_outage_is_no_obstacle(clock: Clock) -> None:
     assert broker.asked == 1
 
 
-async def test_an_outage_is_an_obstacle_to_a_check_that_is_asked_again(clock: Clock) -> None:
+async def test_an_outage_is_an_obstacle_to_a_repeated_check(clock: Clock) -> None:
     broker = Broker()
     ready = readiness(broker, clock, once=False)
     assert await ready.obstacle() is None
@@ -116,14 +116,14 @@ async def test_an_outage_is_an_obstacle_to_a_check_that_is_asked_again(clock: Cl
     assert await ready.obstacle() is None
 
 
-async def test_before_its_first_answer_what_is_out_of_reach_is_an_obstacle(clock: Clock) -> None:
+async def test_an_outage_before_the_first_pass_is_an_obstacle(clock: Clock) -> None:
     broker = Broker()
     broker.down = True
     ready = readiness(broker, clock)
     assert await ready.obstacle() == NO_ANSWER
 
 
-async def test_what_never_answers_is_an_obstacle_within_the_deadline(
+async def test_a_check_over_its_deadline_is_an_obstacle(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipway_kit.http.probes.DEADLINE_SECONDS", 0.01)
@@ -132,7 +132,7 @@ async def test_what_never_answers_is_an_obstacle_within_the_deadline(
     assert await readiness(broker, clock).obstacle() == NO_ANSWER
 
 
-async def test_closing_ends_an_open_question(clock: Clock) -> None:
+async def test_closing_cancels_a_check_in_flight(clock: Clock) -> None:
     broker = Broker()
     broker.answering.clear()
     ready = readiness(broker, clock)
@@ -144,7 +144,7 @@ async def test_closing_ends_an_open_question(clock: Clock) -> None:
     await readiness(broker, clock).close()
 
 
-async def test_a_worker_that_nobody_asks_finds_out_by_itself_and_then_asks_no_more(
+async def test_a_worker_without_probes_runs_its_checks_until_they_pass(
     clock: Clock,
 ) -> None:
     broker, pauses = Broker("It has no queue."), list[float]()

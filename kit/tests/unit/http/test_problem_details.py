@@ -89,14 +89,14 @@ def test_an_error_is_answered_as_a_problem(
     }
 
 
-def test_an_unavailable_service_says_when_to_come_back_and_logs_why(client: TestClient) -> None:
+def test_an_unavailable_service_has_retry_after_and_logs_the_cause(client: TestClient) -> None:
     with capture_logs() as events:
         answer = client.get("/raise/unavailable")
     assert answer.headers["retry-after"] == "1"
     assert {"event": "service error", "error": "Unavailable"}.items() <= events[0].items()
 
 
-def test_one_that_is_refused_is_told_when_to_come_back_and_is_no_line(client: TestClient) -> None:
+def test_a_shed_request_has_retry_after_and_is_not_logged(client: TestClient) -> None:
     with capture_logs() as events:
         answer = client.get("/raise/overloaded")
     assert answer.headers["retry-after"] == "1"
@@ -111,7 +111,7 @@ def test_the_headers_of_an_http_exception_are_kept(client: TestClient) -> None:
     assert unchanged.headers["etag"] == '"1"'
 
 
-def test_a_method_that_a_path_does_not_know_is_told_all_that_it_knows(client: TestClient) -> None:
+def test_405_names_every_method_of_the_path(client: TestClient) -> None:
     assert client.patch("/notes").headers["Allow"] == "DELETE, POST"
     assert client.patch("/raise/taken").headers["Allow"] == "GET"
     assert client.patch("/other").headers["Allow"] == "PUT"

@@ -1,4 +1,4 @@
-"""What a refused request is told, the same in the protocol and in the middleware."""
+"""The answer to a refused request, the same in the protocol and in the middleware."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ def headers_of(asked: Refusals, *pairs: tuple[bytes, bytes]) -> dict[bytes, byte
     return found
 
 
-def test_it_is_a_problem_that_says_when_to_come_back() -> None:
+def test_it_is_a_problem_with_retry_after() -> None:
     headers, body = refusals().answer(scope("/a b/ü\n"), status=503, detail=DETAIL)
     problem, found = json.loads(body), dict(headers)
     assert found[b"content-type"] == b"application/problem+json"
@@ -44,7 +44,7 @@ def test_it_is_a_problem_that_says_when_to_come_back() -> None:
     assert b"retry-after" not in dict(refusals().answer(scope("/"), status=431, detail="Less.")[0])
 
 
-def test_an_id_is_given_back_when_it_is_fit_for_a_log() -> None:
+def test_a_valid_request_id_is_kept() -> None:
     assert headers_of(refusals(), (b"x-request-id", b"abc-1"))[b"x-request-id"] == b"abc-1"
     made = headers_of(refusals(), (b"x-request-id", ID))[b"x-request-id"]
     assert made != ID
@@ -69,7 +69,7 @@ def test_a_page_of_an_allowed_origin_may_read_it(
 
 @pytest.mark.parametrize("pair", [(b"a", b"b"), (b"x-request-id", b"abc-1")])
 @pytest.mark.parametrize("server", [{}, {"hsts_seconds": 60}])
-def test_the_usual_one_is_the_same_written_at_once(
+def test_the_template_gives_the_same_answer(
     server: dict[str, int], pair: tuple[bytes, bytes]
 ) -> None:
     asked = refusals(**server)
@@ -95,12 +95,12 @@ def test_the_usual_one_is_the_same_written_at_once(
         {"headers": [(b"origin", b"https://a.example")]},
     ],
 )
-def test_one_that_wants_more_is_not_usual(change: dict[str, Any]) -> None:
+def test_the_template_does_not_fit_every_request(change: dict[str, Any]) -> None:
     assert refusals().usual(scope("/x") | change) is None
 
 
 class Full(Admission):
-    """Lets nobody in."""
+    """Refuses everything."""
 
     def start_now(self) -> bool:
         return False

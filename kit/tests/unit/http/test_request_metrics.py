@@ -26,7 +26,7 @@ def test_probes_and_sockets_are_not_counted(method: str, handler: str) -> None:
     assert registry.get_sample_value("http_request_duration_highr_seconds_count") == 0
 
 
-def test_methods_that_nobody_knows_are_one_series() -> None:
+def test_unknown_methods_share_one_series() -> None:
     registry = CollectorRegistry()
     metrics = RequestMetrics(registry)
     for method in ("PROPFIND", "get", "X" * 1000):
@@ -35,8 +35,8 @@ def test_methods_that_nobody_knows_are_one_series() -> None:
     assert registry.get_sample_value("http_requests_total", labels) == 3
 
 
-def test_what_counts_is_kept_for_few_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_metrics, "_MOST_KEPT", 3)
+def test_cached_counters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_metrics, "_MAX_CACHED", 3)
     metrics = RequestMetrics(CollectorRegistry())
     for number in range(10):
         metrics.of(method="GET", handler=f"/{number}", status=200)(0.1, 0, 0)

@@ -13,7 +13,7 @@ from slipway_kit.http.streams import (
     JsonLines,
     Stream,
     event,
-    with_silences,
+    with_keep_alives,
 )
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ async def test_a_stream_sends_every_item_in_order() -> None:
     assert sent[-1]["more_body"] is False
 
 
-async def test_a_client_that_leaves_halfway_closes_the_generator_at_once() -> None:
+async def test_a_disconnect_closes_the_generator_at_once() -> None:
     closed: list[bool] = []
 
     async def send(message: Message) -> None:
@@ -89,7 +89,7 @@ async def test_an_empty_stream_is_an_empty_body() -> None:
     assert b"".join(message["body"] for message in sent[1:]) == b""
 
 
-async def test_server_sent_events_are_not_stored_or_held_back_on_their_way() -> None:
+async def test_server_sent_events_are_neither_cached_nor_buffered() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -114,7 +114,7 @@ def test_an_event_is_one_line_of_json_whatever_its_text() -> None:
 
 
 class Thinker:
-    """Yields what it is told to, when it is told to."""
+    """Yields what the test puts in, when it does."""
 
     def __init__(self) -> None:
         self.thoughts: asyncio.Queue[str | Exception | None] = asyncio.Queue()
@@ -134,14 +134,14 @@ class Thinker:
 
 
 def at_once(seconds: float) -> asyncio.Timeout:
-    """Ten seconds are over as soon as somebody has to wait."""
+    """A deadline that passes as soon as there is a wait."""
     assert seconds == 10
     return asyncio.timeout(0)
 
 
-async def test_a_silence_is_told_as_often_as_it_lasts_and_loses_no_item() -> None:
+async def test_each_silence_yields_none_and_loses_no_item() -> None:
     thinker = Thinker()
-    items = with_silences(thinker.thinks(), seconds=10, deadline=at_once)
+    items = with_keep_alives(thinker.thinks(), seconds=10, deadline=at_once)
     assert [await anext(items) for _ in range(3)] == [None, None, None]
     for thought in ("a", "b", "c", None):
         thinker.thoughts.put_nowait(thought)
@@ -149,9 +149,9 @@ async def test_a_silence_is_told_as_often_as_it_lasts_and_loses_no_item() -> Non
     assert thinker.closed_by
 
 
-async def test_items_without_a_silence_come_alone() -> None:
+async def test_without_silences_the_items_alone_are_yielded() -> None:
     closed: list[bool] = []
-    assert [item async for item in with_silences(numbers(closed))] == ["0", "1", "2"]
+    assert [item async for item in with_keep_alives(numbers(closed))] == ["0", "1", "2"]
     assert closed == [True]
 
 
@@ -159,7 +159,7 @@ async def test_an_error_of_the_items_comes_after_those_before_it() -> None:
     thinker = Thinker()
     for thought in ("a", LookupError("gone")):
         thinker.thoughts.put_nowait(thought)
-    items = with_silences(thinker.thinks())
+    items = with_keep_alives(thinker.thinks())
     assert await anext(items) == "a"
     with pytest.raises(LookupError, match="gone"):
         await anext(items)
@@ -167,12 +167,12 @@ async def test_an_error_of_the_items_comes_after_those_before_it() -> None:
 
 
 @pytest.mark.parametrize("waiting", [0, 1, 5], ids=["thinking", "one ready", "more than fit"])
-async def test_who_leaves_ends_the_items_and_their_task(waiting: int) -> None:
+async def test_closing_the_stream_closes_the_items_and_their_task(waiting: int) -> None:
     tasks = asyncio.all_tasks()
     thinker = Thinker()
     for _ in range(1 + waiting):
         thinker.thoughts.put_nowait("a")
-    async with aclosing(with_silences(thinker.thinks())) as items:
+    async with aclosing(with_keep_alives(thinker.thinks())) as items:
         assert await anext(items) == "a"
         for _ in range(10):
             await asyncio.sleep(0)
@@ -180,11 +180,11 @@ async def test_who_leaves_ends_the_items_and_their_task(waiting: int) -> None:
     assert asyncio.all_tasks() == tasks
 
 
-async def test_items_that_last_too_long_are_closed_though_nobody_reads_on() -> None:
+async def test_max_seconds_hold_also_for_a_stalled_reader() -> None:
     thinker = Thinker()
     for _ in range(5):
         thinker.thoughts.put_nowait("a")
-    items = with_silences(thinker.thinks(), max_seconds=0)
+    items = with_keep_alives(thinker.thinks(), max_seconds=0)
     async with asyncio.timeout(5):
         assert await anext(items) == "a"
         while not thinker.closed_by:  # noqa: ASYNC110 - it tells nobody
@@ -198,6 +198,6 @@ async def test_items_that_are_cancelled_from_elsewhere_end_the_stream() -> None:
         yield "a"
         raise asyncio.CancelledError
 
-    items = with_silences(cancelled(), seconds=10, deadline=at_once)
-    with pytest.raises(RuntimeError, match="cancelled by somebody else"):
+    items = with_keep_alives(cancelled(), seconds=10, deadline=at_once)
+    with pytest.raises(RuntimeError, match="cancelled from elsewhere"):
         assert not [item async for item in items]

@@ -1,4 +1,4 @@
-"""A request that is over, as the log and the metrics want it."""
+"""The log line and the metrics of a finished request."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from slipway_kit.http.routes import UNMATCHED, runs_on_loop
 log = structlog.get_logger("access")
 
 
-class Ended(NamedTuple):
-    """A request or WebSocket that is over."""
+class FinishedRequest(NamedTuple):
+    """A finished request or WebSocket."""
 
     method: str
     # The template with every prefix, never the path itself.
@@ -20,22 +20,22 @@ class Ended(NamedTuple):
     endpoint: Callable[..., Any] | None
     status: int
     seconds: float
-    # Bytes of both bodies, as far as their headers tell.
+    # Bytes of both bodies, by their content-length headers.
     received: int
     sent: int
     request_id: str
-    # The ids of its span in hexadecimal digits, where it has one.
+    # Trace id and span id in hexadecimal, if it was traced.
     trace: tuple[str, str] | None
 
     @property
     def mode(self) -> str | None:
-        """Where its route ran."""
+        """Where its route ran: on the event loop or in a thread."""
         if self.endpoint is None:
             return None
         return "event loop" if runs_on_loop(self.endpoint) else "thread pool"
 
     def fields(self) -> dict[str, Any]:
-        """Return what its line says beside what every line does."""
+        """Return the fields of its log line."""
         return {
             "method": self.method,
             "route": self.route or UNMATCHED,
@@ -45,22 +45,22 @@ class Ended(NamedTuple):
         }
 
     def log(self) -> None:
-        """Write the line as any other one."""
+        """Write its log line."""
         log.info("request", **self.fields())
 
 
 class Records:
-    """What the requests of one app leave when they are over: each is counted and logged.
+    """Counts and logs the finished requests of one app, by `add`.
 
-    `add` takes a record. It can be replaced until the app serves its first request.
+    `add` can be replaced until the app serves its first request.
     """
 
     def __init__(self, metrics: RequestMetrics) -> None:
         self.metrics = metrics
-        self.add: Callable[[Ended], None] = self.count_and_log
+        self.add: Callable[[FinishedRequest], None] = self.count_and_log
 
-    def count_and_log(self, ended: Ended) -> None:
-        """Count a request and write its line at once."""
+    def count_and_log(self, ended: FinishedRequest) -> None:
+        """Count a request and write its log line."""
         handler = ended.route or NO_ROUTE
         count = self.metrics.of(method=ended.method, handler=handler, status=ended.status)
         count(ended.seconds, ended.received, ended.sent)
