@@ -45,7 +45,7 @@ class Family:
         self.living[pid] = slot
 
     def _work(self, slot: int, note: int) -> None:
-        self.identity.take(slot, folder=self.folder)
+        self.identity.use_slot(slot, folder=self.folder)
         registry, chance = CollectorRegistry(), random.Random(note)
         counter = Counter("c", "counted", ["label"], registry=registry)
         histogram = Histogram("h", "observed", registry=registry)
@@ -69,7 +69,7 @@ class Family:
 
 
 def one_life(family: Family, slot: int) -> None:
-    family.identity.take(slot, folder=family.folder)
+    family.identity.use_slot(slot, folder=family.folder)
     registry = CollectorRegistry()
     counter = Counter("c", "counted", ["route"], registry=registry)
     for route in range(20):

@@ -1,1 +1,1 @@
-"""The contract: one arithmetic of pools, threads, workers, replicas, timeouts and memory."""
+"""Capacity planning: connections, memory, timeouts and shutdown must add up."""

@@ -1,7 +1,7 @@
-"""The contract: pools, threads, workers, replicas, timeouts, shutdown and memory as one arithmetic.
+"""The sums of capacity: connections, memory, timeouts and shutdown.
 
-`ShutdownPlan` divides the time a pod has to leave. `Release` is everything that takes part in the
-sums, from the running configuration or from a chart's values; `limits` does them.
+`ShutdownPlan` divides the shutdown time. `Release` holds the inputs, from the running configuration
+or from a chart's values; `limits` yields the sums.
 """
 
 import math
@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
-# gunicorn looks at its workers once a second and needs another to reap them.
+# gunicorn checks its workers once a second, and takes another second to reap them.
 REAP_SECONDS = 2
-# What the kubelet and the master need beside the workers before the pod is killed.
+# For the kubelet and the master, beside the workers.
 POD_SECONDS = 5
 
-_NOISE = 1e-9  # of sums of fractions
+_EPSILON = 1e-9  # the error of sums of fractions
 
 
 @dataclass(frozen=True, slots=True)
 class ShutdownPlan:
-    """How a worker spends its shutdown; all in seconds, `drain` to `flush` one after another."""
+    """The phases of a worker's shutdown, in seconds."""
 
     drain: float
     requests: float
@@ -30,20 +30,20 @@ class ShutdownPlan:
     def within(cls, seconds: float) -> Self:
         """Divide `seconds`: a fifth each to drain and to close, a tenth to flush, at most 5, 5, 2.
 
-        What is left goes to requests in flight.
+        The rest is for requests in flight.
         """
         drain, close, flush = min(seconds / 5, 5), min(seconds / 5, 5), min(seconds / 10, 2)
         return cls(drain, seconds - drain - close - flush, close, flush)
 
     @property
     def worker(self) -> float:
-        """The whole time from SIGTERM to the worker's exit."""
+        """The time from SIGTERM to the worker's exit."""
         return self.drain + self.requests + self.close + self.flush
 
     @property
     def graceful_timeout(self) -> int:
-        """How long gunicorn waits before it kills a worker."""
-        return math.ceil(self.worker + REAP_SECONDS - _NOISE)
+        """The time after which gunicorn kills a worker."""
+        return math.ceil(self.worker + REAP_SECONDS - _EPSILON)
 
     @property
     def grace_period(self) -> int:
@@ -53,7 +53,7 @@ class ShutdownPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """All that the sums need to know; counts per pod or per worker as named, memory in MiB."""
+    """The inputs of the sums; memory in MiB."""
 
     replicas: int = 1
     surge: int = 0
@@ -84,13 +84,13 @@ class Release:
 
     @property
     def pods(self) -> int:
-        """The most pods alive at once: replicas, a rollout's surge, and those still leaving."""
+        """The most pods at once: replicas, surge of a rollout, and terminating pods."""
         return self.replicas + self.surge + self.leaving
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One inequality of the contract: `need` must not exceed `have`."""
+    """One inequality: `need` must not exceed `have`."""
 
     name: str
     need: float
@@ -100,12 +100,12 @@ class Limit:
 
     @property
     def holds(self) -> bool:
-        """Whether the sum adds up."""
-        return self.need <= self.have + _NOISE
+        """Whether `need` fits into `have`."""
+        return self.need <= self.have + _EPSILON
 
     @property
     def use(self) -> float:
-        """How much of the limit is taken; above 1 it is broken."""
+        """The share of the limit that is used; above 1 it is exceeded."""
         return self.need / self.have if self.have > 0 else math.inf
 
     def __str__(self) -> str:
@@ -114,33 +114,33 @@ class Limit:
 
 
 def limits(release: Release) -> Iterator[Limit]:
-    """Yield every limit that the release can be held to."""
+    """Yield every limit of a release."""
     yield _connections(release)
     if release.memory_limit_mib is not None:
         yield _memory(release, release.memory_limit_mib)
-    yield from waiting(release)
+    yield from time_limits(release)
     if release.grace_period_seconds is not None:
         yield _grace(release, release.grace_period_seconds)
 
 
-def binding(limits: Iterable[Limit]) -> Limit:
-    """Return the limit that is reached first: the one with the largest share taken."""
+def tightest(limits: Iterable[Limit]) -> Limit:
+    """Return the limit with the largest share used."""
     return max(limits, key=lambda limit: limit.use)
 
 
 def report(release: Release) -> str:
-    """Print the sums of a release as a table, then how the shutdown time is spent."""
+    """Return the sums of a release as a table, and the phases of the shutdown."""
     rows = [
         f"{limit.name:<38} {limit.need:>8g} of {limit.have:<8g} {limit.use:>6.0%}"
         f"  {limit.arithmetic}{'' if limit.holds else f' - BROKEN: {limit.change}'}"
         for limit in limits(release)
     ]
     plan = ShutdownPlan.within(release.shutdown_seconds)
-    first = binding(limits(release))
+    first = tightest(limits(release))
     return "\n".join(
         [
             *rows,
-            f"binds first: {first.name}, {first.use:.0%} taken",
+            f"tightest: {first.name}, {first.use:.0%} used",
             (
                 f"shutdown: {plan.drain:g} s drain + {plan.requests:g} s requests"
                 f" + {plan.close:g} s close + {plan.flush:g} s flush = {plan.worker:g} s;"
@@ -150,14 +150,14 @@ def report(release: Release) -> str:
     )
 
 
-def added(name: str, have: float, change: str, *terms: tuple[float, str]) -> Limit:
-    """Make the limit of a sum; each term is an amount and what it stands for."""
+def sum_limit(name: str, have: float, change: str, *terms: tuple[float, str]) -> Limit:
+    """Return the limit of a sum; each term is an amount and its name."""
     arithmetic = " + ".join(f"{amount:g} {what}".rstrip() for amount, what in terms)
     return Limit(name, sum(amount for amount, _ in terms), have, arithmetic, change)
 
 
 def _connections(release: Release) -> Limit:
-    # One more for readiness: it looks on a connection outside the pool.
+    # One more for readiness, which connects outside the pool.
     per_worker = release.pool_size + release.max_overflow + 1
     own = release.pods * release.workers * per_worker
     others = int(release.migration) + release.reserved_connections
@@ -192,11 +192,11 @@ def _memory(release: Release, limit_mib: float) -> Limit:
     )
 
 
-def waiting(release: Release) -> Iterator[Limit]:
-    """Yield the limits of time alone: each wait is shorter than the one outside it."""
+def time_limits(release: Release) -> Iterator[Limit]:
+    """Yield the limits of time: each timeout fits into the one around it."""
     plan = ShutdownPlan.within(release.shutdown_seconds)
     request, outbound = release.request_timeout_seconds, release.outbound_timeout_seconds
-    yield added(
+    yield sum_limit(
         "one query within a request, s",
         request,
         "lower DATABASE_POOL_TIMEOUT_SECONDS or DATABASE_STATEMENT_TIMEOUT_MS,"
@@ -204,7 +204,7 @@ def waiting(release: Release) -> Iterator[Limit]:
         (release.pool_timeout_seconds, "pool timeout"),
         (release.statement_timeout_ms / 1000, "statement timeout"),
     )
-    yield added(
+    yield sum_limit(
         "one computation within a request, s",
         request,
         "lower PROCESS_POOL_WAIT_SECONDS or PROCESS_POOL_TIMEOUT_SECONDS,"
@@ -212,7 +212,7 @@ def waiting(release: Release) -> Iterator[Limit]:
         (release.compute_wait_seconds, "wait"),
         (release.compute_timeout_seconds, "timeout"),
     )
-    yield added(
+    yield sum_limit(
         "one connection within an outbound call, s",
         outbound,
         "lower HTTP_CLIENT_POOL_TIMEOUT_SECONDS or HTTP_CLIENT_CONNECT_TIMEOUT_SECONDS,"
@@ -220,13 +220,13 @@ def waiting(release: Release) -> Iterator[Limit]:
         (release.outbound_pool_timeout_seconds, "pool timeout"),
         (release.outbound_connect_timeout_seconds, "connect timeout"),
     )
-    yield added(
+    yield sum_limit(
         "one outbound call within a request, s",
         request,
         "lower HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS or raise REQUEST_TIMEOUT_SECONDS",
         (outbound, "outbound timeout"),
     )
-    yield added(
+    yield sum_limit(
         "one request within the shutdown, s",
         plan.drain + plan.requests,
         "lower REQUEST_TIMEOUT_SECONDS or raise SHUTDOWN_SECONDS",
@@ -236,7 +236,7 @@ def waiting(release: Release) -> Iterator[Limit]:
 
 def _grace(release: Release, grace_period_seconds: float) -> Limit:
     plan = ShutdownPlan.within(release.shutdown_seconds)
-    return added(
+    return sum_limit(
         "shutdown within the grace period, s",
         grace_period_seconds,
         "lower SHUTDOWN_SECONDS or raise terminationGracePeriodSeconds",

@@ -10,14 +10,14 @@ _NO_LIMIT_BYTES = 2**60
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """The tightest limit of the group and its parents; None where there is none."""
+    """The lowest limit of the group and its parents; None without one."""
 
     cpus: float | None = None
     memory_bytes: int | None = None
 
 
 def read_limits(root: Path = Path("/")) -> CgroupLimits:
-    """Read the limits of this process below `root`; no cgroup at all means no limits."""
+    """Read the limits of this process below `root`; without a cgroup there are none."""
     groups = dict(_groups(root))
     mount = root / "sys/fs/cgroup"
     cpu = _mounted(mount, groups, "cpu")
@@ -29,7 +29,7 @@ def read_limits(root: Path = Path("/")) -> CgroupLimits:
 
 
 def _groups(root: Path) -> Iterator[tuple[str, PurePosixPath]]:
-    """Yield controller and group; the unified hierarchy's controller is the empty string."""
+    """Yield controller and group; the controller of cgroup v2 is the empty string."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         for controller in controllers.split(","):
@@ -37,7 +37,7 @@ def _groups(root: Path) -> Iterator[tuple[str, PurePosixPath]]:
 
 
 def _mounted(mount: Path, groups: dict[str, PurePosixPath], controller: str) -> list[Path]:
-    """List the folders of the group and all its parents; those that do not exist read as empty."""
+    """List the folders of the group and its parents, existing or not."""
     if controller in groups:
         found = [mount / controller, mount / "cpu,cpuacct", mount / "cpuacct,cpu"]
         base = next((folder for folder in found if folder.is_dir()), mount / controller)

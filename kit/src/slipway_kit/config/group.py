@@ -1,4 +1,4 @@
-"""Settings read from the environment, and the one sentence that says what is wrong with them."""
+"""Settings from the environment, with one sentence for each invalid one."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ from slipway_kit.errors import SettingsError
 
 G = TypeVar("G", bound="Group")
 
-# Kubernetes gives every pod such names for each Service of its namespace.
+# Kubernetes sets such variables for each Service of the namespace.
 _SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT.*)|PORT(_\d+_(TCP|UDP).*)?)$")
 
 
@@ -22,15 +22,15 @@ def _split(value: object) -> object:
     return value
 
 
-# Marks a tuple that a variable holds as text between commas: `Annotated[tuple[X, ...], *COMMAS]`.
+# Marks a tuple that is comma-separated in its variable: `Annotated[tuple[X, ...], *COMMAS]`.
 COMMAS = (NoDecode, BeforeValidator(_split))
 
 
 class Group(BaseSettings):
-    """A frozen set of settings, each read from one environment variable; keywords win over it.
+    """Frozen settings, each from one environment variable; keywords take precedence.
 
-    An empty variable counts as unset. A value out of bounds raises pydantic's `ValidationError`,
-    which never holds the value itself.
+    An empty variable counts as unset. An invalid value raises pydantic's `ValidationError`, without
+    the value.
     """
 
     model_config = SettingsConfigDict(
@@ -41,25 +41,25 @@ class Group(BaseSettings):
         validate_default=False,
     )
 
-    # An unknown name that begins with one of these is a mistake; by default those with our prefix.
+    # Unknown variables with these prefixes are refused; the default is `env_prefix`.
     owned_prefixes: ClassVar[tuple[str, ...] | None] = None
 
     @classmethod
     def prefixes(cls) -> tuple[str, ...]:
-        """Return what no other names than ours may begin with."""
+        """Return the prefixes that are reserved for this group."""
         if cls.owned_prefixes is not None:
             return cls.owned_prefixes
         return (cls.model_config.get("env_prefix") or "",)
 
     @classmethod
     def variables(cls) -> dict[str, str]:
-        """Map the name of each environment variable to the field it sets."""
+        """Map each environment variable to its field."""
         prefix = cls.model_config.get("env_prefix") or ""
         return {f"{prefix}{field}".upper(): field for field in cls.model_fields}
 
 
 def read(group: type[G]) -> G:
-    """Build one group from the environment or raise `SettingsError`."""
+    """Read a group from the environment or raise `SettingsError`."""
     try:
         return group()
     except ValidationError as error:
@@ -68,7 +68,7 @@ def read(group: type[G]) -> G:
 
 
 def refuse_unknown(environment: Mapping[str, str], groups: Collection[type[Group]]) -> None:
-    """Raise `SettingsError` for a variable that has a prefix of the groups and sets nothing."""
+    """Raise `SettingsError` for unknown variables with a reserved prefix."""
     known = {name for group in groups for name in group.variables()}
     ours = tuple(prefix for group in groups for prefix in group.prefixes())
     sentences = [

@@ -1,4 +1,4 @@
-"""Settings of the process model and of the HTTP edge."""
+"""Settings of the process model and of the HTTP server."""
 
 import math
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 
 class ServerSettings(Group):
-    """How the service runs and what it lets in."""
+    """Settings of processes, requests, logs and documentation."""
 
     owned_prefixes = (
         "ADMISSION",
@@ -53,39 +53,47 @@ class ServerSettings(Group):
     )
     # Measured with the shop on Python 3.11: 86 MiB resident after 8,000 requests of 40 clients.
     worker_memory_mib: int = Field(
-        default=128, ge=32, description="memory reckoned for one worker, MiB"
+        default=128, ge=32, description="memory budget of one worker, MiB"
     )
     worker_timeout_seconds: int = Field(
-        default=10, ge=2, le=300, description="seconds that an event loop may stand still"
+        default=10,
+        ge=2,
+        le=300,
+        description="seconds of a blocked event loop until its worker is replaced",
     )
     startup_seconds: float = Field(
         default=30, gt=0, le=600, description="seconds that the start-up of a worker may take"
     )
     shutdown_seconds: float = Field(
-        default=23, ge=2, le=3600, description="seconds that a worker may take to leave"
+        default=23, ge=2, le=3600, description="seconds of a worker's shutdown, drain included"
     )
     request_timeout_seconds: float = Field(
         default=10, gt=0, le=3600, description="seconds until the first byte of an answer, else 504"
     )
     keep_alive_seconds: int = Field(
-        default=75, ge=1, description="seconds an idle connection stays; above the proxy's"
+        default=75,
+        ge=1,
+        description="seconds until an idle connection is closed; above the proxy's",
     )
     admission: Literal["protocol", "middleware", "off"] = Field(
         default="protocol",
-        description="refuse what would wait too long: cheaply, through ASGI alone, or never",
+        description="where requests with too long a queueing delay are refused; off admits all",
     )
     max_requests: int = Field(
         default=0, ge=0, description="requests after which a worker is replaced; 0 never"
     )
     max_requests_allow_stall: bool = Field(
-        default=False, description="replace even the only worker, though clients wait meanwhile"
+        default=False, description="replace even a single worker, though clients wait meanwhile"
     )
     max_body_bytes: int = Field(default=MIB, ge=1, description="largest request body, bytes")
     threadpool_tokens: int = Field(
         default=40, ge=1, le=1000, description="threads for plain `def` routes, per worker"
     )
     threadpool_wait_seconds: float = Field(
-        default=2, gt=0, le=60, description="seconds that a blocking call may wait, else 503"
+        default=2,
+        gt=0,
+        le=60,
+        description="seconds to wait for a thread, else 503",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = Field(
@@ -102,7 +110,8 @@ class ServerSettings(Group):
         default=True, description="serve ReDoc at /redoc, where the docs are enabled"
     )
     forwarded_allow_ips: str = Field(
-        default="127.0.0.1", description="proxies whose X-Forwarded-* count; comma-separated, or *"
+        default="127.0.0.1",
+        description="proxies with trusted X-Forwarded-*; comma-separated, or *",
     )
     root_path: str = Field(default="", description="path prefix that a proxy strips, like /shop")
     cors_origins: Annotated[tuple[str, ...], *COMMAS] = Field(
@@ -131,12 +140,12 @@ class ServerSettings(Group):
 
     @property
     def production(self) -> bool:
-        """Whether this is a deployment that others depend on."""
+        """Whether APP_ENV is production."""
         return self.app_env == "production"
 
     @property
     def serves_docs(self) -> bool:
-        """Whether the API's documentation is public."""
+        """Whether the documentation is served."""
         return not self.production if self.docs_enabled is None else self.docs_enabled
 
     @property
@@ -146,14 +155,14 @@ class ServerSettings(Group):
 
     @property
     def shutdown(self) -> ShutdownPlan:
-        """How the shutdown time is spent."""
+        """The division of the shutdown time."""
         return ShutdownPlan.within(self.shutdown_seconds)
 
     def workers(self, limits: CgroupLimits, *, children_mib: float = 0) -> int:
-        """Return how many workers to run: as set, else what the container has room for.
+        """Return the number of workers: WEB_CONCURRENCY, else what CPU quota and memory allow.
 
-        Without a CPU quota it is one worker, never the cores of the host. Each worker needs
-        `children_mib` beside its own memory.
+        Without a CPU quota it is one, however many cores the host has. Each worker needs
+        `children_mib` for its child processes.
         """
         if self.web_concurrency is not None:
             return self.web_concurrency
@@ -164,7 +173,7 @@ class ServerSettings(Group):
         return max(1, min(by_cpu, by_memory))
 
     def check_recycling(self, workers: int) -> None:
-        """Raise `SettingsError` when the only worker would be recycled while clients wait."""
+        """Raise `SettingsError` when a single worker would be recycled."""
         if self.max_requests and workers == 1 and not self.max_requests_allow_stall:
             message = (
                 "MAX_REQUESTS with one worker stalls every client while it is replaced: set"
@@ -173,5 +182,5 @@ class ServerSettings(Group):
             raise SettingsError(message)
 
     def bind(self, port: int) -> str:
-        """Write the listening address as gunicorn wants it, IPv6 in brackets."""
+        """Return the address to bind for gunicorn, IPv6 in brackets."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway_kit.capacity import sums
-from slipway_kit.capacity.sums import Limit, Release, added, binding
+from slipway_kit.capacity.sums import Limit, Release, sum_limit, tightest
 from slipway_kit.errors import SettingsError
 
 # What the service gives its database to answer a readiness probe, rounded up.
@@ -76,10 +76,10 @@ def _lines(file: str) -> Iterable[str]:
 
 
 def verdict(found: Iterable[Limit]) -> dict[str, Any]:
-    """Say whether all limits hold, which do not and why, and which binds first."""
+    """Say whether all limits hold, which do not and why, and which is the tightest."""
     known = list(found)
     broken = [f"{limit}; {limit.change}" for limit in known if not limit.holds]
-    return {"accepted": not broken, "problems": broken, "binding": binding(known).name}
+    return {"accepted": not broken, "problems": broken, "binding": tightest(known).name}
 
 
 def limits(values: Values) -> Iterator[Limit]:
@@ -97,7 +97,7 @@ def limits(values: Values) -> Iterator[Limit]:
         )
     keep_alive, proxy = (_at(values, f"server.{key}Seconds") for key in ("keepAlive", "proxyIdle"))
     if None not in (keep_alive, proxy):
-        yield added(
+        yield sum_limit(
             "idle connections outlast the proxy, s",
             keep_alive,
             "raise server.keepAliveSeconds or lower the proxy's idle time",
@@ -105,7 +105,7 @@ def limits(values: Values) -> Iterator[Limit]:
             (1, ""),
         )
     if _at(values, "autoscaling.enabled"):
-        yield added(
+        yield sum_limit(
             "fewest pods within the most",
             _ceiling(values),
             "lower autoscaling.minReplicas or raise autoscaling.maxReplicas",
@@ -167,7 +167,7 @@ def _probes(values: Values) -> Iterator[Limit]:
     start_up = _at(values, "server.startupSeconds")
     stall = _at(values, "server.workerTimeoutSeconds")
     if start_up is not None and (patience := _patience(values, "startup")):
-        yield added(
+        yield sum_limit(
             "start-up within its probe, s",
             patience,
             "raise probes.startup.failureThreshold or lower server.startupSeconds",
@@ -175,7 +175,7 @@ def _probes(values: Values) -> Iterator[Limit]:
             (1, ""),
         )
     if stall is not None and (patience := _patience(values, "liveness")):
-        yield added(
+        yield sum_limit(
             "a stalled worker is replaced before its pod, s",
             patience,
             "raise probes.liveness.failureThreshold or lower server.workerTimeoutSeconds",
@@ -183,7 +183,7 @@ def _probes(values: Values) -> Iterator[Limit]:
             (1, ""),
         )
     if (answer := _at(values, "probes.readiness.timeoutSeconds")) is not None:
-        yield added(
+        yield sum_limit(
             "readiness answers within its probe, s",
             answer,
             "raise probes.readiness.timeoutSeconds",

@@ -133,7 +133,7 @@ def _cell(value: Any) -> Cell | None:
     # After a fork this opens the file of the new process.
     value.get()
     file, key = getattr(value, "_file", None), getattr(value, "_key", "")
-    if not isinstance(file, ReservedDict) or file.lacks_room_for(key):
+    if not isinstance(file, ReservedDict) or file.is_dropped(key):
         return None
     capacity, positions = _private(file, "capacity", "positions")
     doubles = _doubles.get(file)

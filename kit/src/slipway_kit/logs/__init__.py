@@ -1,1 +1,1 @@
-"""Structured logs that never make the service wait."""
+"""Structured logs that never block the service."""

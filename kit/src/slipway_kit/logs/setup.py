@@ -1,4 +1,4 @@
-"""Log lines on standard output: JSON objects for machines or aligned text for people."""
+"""Log lines on standard output, as JSON or as text."""
 
 import logging
 import os
@@ -18,10 +18,10 @@ from slipway_kit.logs.stream import LogStream
 def configure(
     *, level: str, json: bool, traces: bool = False, processors: Sequence[Processor] = ()
 ) -> None:
-    """Send every line of this process, ours and the libraries', to standard output.
+    """Send every log line of this process, ours and the libraries', to standard output.
 
-    With `traces` a line that belongs to a trace says to which. `processors` are asked last before
-    a line is rendered. Tracebacks are text without local variables, which may hold secrets.
+    With `traces` lines have trace ids. `processors` run last before a line is rendered. Tracebacks
+    are without local variables, which may hold secrets.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -51,18 +51,18 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    pass_on("uvicorn", "uvicorn.error", "gunicorn.error")
-    # A request has one line, ours; uvicorn asks whether anybody listens before it writes another.
+    propagate_to_root("uvicorn", "uvicorn.error", "gunicorn.error")
+    # Requests have a line of our own; without a handler uvicorn writes none.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
-    # It says which selector it uses.
+    # It logs its selector at the start.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
 
 
 @dataclass(frozen=True)
 class LogSetup:
-    """How a process logs; it can be sent to the processes that compute for a worker."""
+    """The arguments of `configure`, picklable for child processes."""
 
     level: str
     json: bool
@@ -70,19 +70,19 @@ class LogSetup:
     processors: tuple[Processor, ...] = ()
 
     def apply(self) -> None:
-        """Send every line of this process to standard output."""
+        """Configure the logs of this process."""
         configure(level=self.level, json=self.json, traces=self.traces, processors=self.processors)
 
 
 def write(lines: str) -> None:
-    """Write whole lines that are rendered already."""
+    """Write rendered lines."""
     stream = _stream()
     stream.write(lines)
     stream.flush()
 
 
 def _stream() -> TextIO:
-    """Return standard output, in the form that holds up nobody; a terminal's reader is there."""
+    """Return standard output, non-blocking unless it is a terminal."""
     stream: TextIO = sys.stdout
     if stream is not sys.__stdout__ or stream.isatty():
         return stream
@@ -94,8 +94,8 @@ def _log_stream(descriptor: int) -> LogStream:
     return LogStream(descriptor)
 
 
-def pass_on(*names: str) -> None:
-    """Leave the lines of these loggers to the root logger's handler alone."""
+def propagate_to_root(*names: str) -> None:
+    """Leave the lines of these loggers to the root logger."""
     for logger in map(logging.getLogger, names):
         logger.handlers = []
         logger.setLevel(logging.NOTSET)
@@ -112,7 +112,7 @@ def _as_text() -> list[Processor]:
 
 
 def _add_trace(_: object, __: str, event: EventDict) -> EventDict:
-    """Lead from a line to its trace; the span may be a request's that is over."""
+    """Add the trace id and the span id, also of a span that has ended."""
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = trace.format_trace_id(context.trace_id)
@@ -121,6 +121,6 @@ def _add_trace(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _add_pid(_: object, __: str, event: EventDict) -> EventDict:
-    """Tell the workers of one pod apart."""
+    """Add the process id, which differs between the workers of a pod."""
     event["pid"] = os.getpid()
     return event

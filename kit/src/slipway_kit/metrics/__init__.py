@@ -1,4 +1,4 @@
-"""Prometheus instruments, the files that worker slots write them to, and their exporter."""
+"""Prometheus instruments, the metric files of worker slots, and their exporter."""
 
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 

@@ -1,4 +1,4 @@
-"""The process that serves /metrics for all workers, so that a busy worker delays no scrape."""
+"""A process that serves /metrics for all workers, so that a busy worker delays no scrape."""
 
 import os
 import signal
@@ -20,16 +20,16 @@ from slipway_kit.metrics.files import SafeCollector
 from slipway_kit.system import child_is_running, die_with_parent, terminate_child
 
 log = structlog.get_logger()
-# A scraper that stops reading gives its thread back after so many seconds.
+# The timeout of a scraper that stops reading.
 _CLIENT_SECONDS = 10
-# At most one new exporter in so many seconds, should it die at once each time.
+# Between two starts of an exporter that keeps dying.
 _PAUSE_SECONDS = 1.0
-# How long it may take to end.
+# Between SIGTERM and SIGKILL.
 _STOP_SECONDS = 1.0
 
 
 class Exporter:
-    """Owned by the master: the port is bound once, and a process that ends is replaced."""
+    """The exporter process of a master, which binds the port once and replaces a dead process."""
 
     def __init__(self, listener: socket.socket, folder: Path) -> None:
         self._listener, self._folder = listener, folder
@@ -37,7 +37,7 @@ class Exporter:
         self._started = -_PAUSE_SECONDS
 
     def ensure(self, *, inherited: Iterable[socket.socket] = ()) -> None:
-        """Start the process unless it lives; it closes the `inherited` sockets first."""
+        """Start the process unless it runs; it closes the `inherited` sockets first."""
         if self._pid and child_is_running(self._pid):
             return
         if now() - self._started < _PAUSE_SECONDS:
@@ -51,14 +51,14 @@ class Exporter:
             self._run(parent, inherited)
 
     def stop(self) -> None:
-        """End the process and free the port."""
+        """Stop the process and close the port."""
         if self._pid:
             terminate_child(self._pid, timeout_seconds=_STOP_SECONDS)
         self._pid = 0
         self._listener.close()
 
-    def forget(self) -> None:
-        """Close the port in a process that was forked from the master."""
+    def close_inherited(self) -> None:
+        """Close the port in a forked worker."""
         self._listener.close()
 
     def _run(self, parent: int, inherited: Iterable[socket.socket]) -> NoReturn:
@@ -66,14 +66,14 @@ class Exporter:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit())
             for sig in (signal.SIGHUP, signal.SIGCHLD, signal.SIGQUIT):
                 signal.signal(sig, signal.SIG_DFL)
-            # Ctrl-C reaches the whole group; the master ends this process after the workers.
+            # Ctrl-C reaches the whole group; the master stops this process after the workers.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             die_with_parent(signal.SIGKILL, parent=parent)
             for other in inherited:
                 other.close()
             _server(self._listener, self._folder, parent).serve_forever()
         finally:
-            # Never the master's exit hooks.
+            # Skip the master's exit hooks.
             os._exit(1)
 
 
@@ -81,24 +81,24 @@ class _Handler(WSGIRequestHandler):
     timeout = _CLIENT_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the library's signature)
-        """Say nothing: a scrape every few seconds is no news."""
+        """Do not log each scrape."""
 
 
 class _Server(ThreadingWSGIServer):
     parent: int
 
     def server_bind(self) -> None:
-        """Do without the name look-up of the base class."""
+        """Skip the DNS lookup of the base class."""
         self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()
 
     def service_actions(self) -> None:
-        """Leave with the master also where the kernel does not see to it."""
+        """Exit with the master, also without help of the kernel."""
         if os.getppid() != self.parent:
             sys.exit()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Log what went wrong with a scraper, in this service's format."""
+        """Log the error of a scrape in the format of the service."""
         del request
         log.warning("scrape failed", client=str(client_address), error=repr(sys.exc_info()[1]))
 

@@ -1,4 +1,4 @@
-"""Where `service` may put a faster way to observe a histogram, and which fast ways are on."""
+"""The hook for a faster way to observe histograms, and the gauge of the fast paths in use."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from slipway_kit.metrics.instruments import Gauge, Histogram
 
 ENABLED = Gauge(
     "fast_path_enabled",
-    "Whether a shortcut of slipway_kit.fast is in use (1) or the libraries' own way (0).",
+    "Whether a fast path of slipway_kit.fast is in use (1) or the library's own code (0).",
     ["name"],
     multiprocess_mode="livemax",
 )
@@ -14,19 +14,16 @@ Observe = Callable[[float], None]
 
 
 def by_library(histogram: Histogram) -> Observe:
-    """Return the histogram's own method."""
+    """Return the `observe` of the histogram itself."""
     return histogram.observe
 
 
 class Observers:
-    """How histograms are observed in this process."""
+    """How histograms are observed in this process; `find` can be replaced."""
 
     find: Callable[[Histogram], Observe] = staticmethod(by_library)
 
 
 def observer(histogram: Histogram) -> Observe:
-    """Return what does as `histogram.observe`.
-
-    Ask in the process that observes, and for the histogram of one set of labels.
-    """
+    """Return the function that observes a histogram of one set of labels, in this process."""
     return Observers.find(histogram)

@@ -1,8 +1,8 @@
-"""Worker slots: a replaced worker goes on in the metric files of the one before it.
+"""Worker slots: a new worker continues the metric files of the one that it replaces.
 
-prometheus_client names its files after process ids, so every recycled worker would leave files that
-each scrape reads again, for ever. A slot is a small number that no other living worker has: files
-and scrape time stay flat, and counters go on where the dead worker left them.
+prometheus_client names its files after process ids, so every replaced worker would leave files that
+each scrape reads. A slot is the lowest number that no running worker has: the number of files stays
+constant, and counters continue.
 """
 
 import os
@@ -18,21 +18,21 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 
 log = structlog.get_logger()
-# A new file of prometheus_client has this size, bytes.
+# The size of a new file of prometheus_client.
 FILE_BYTES = 2**16
-# How many of them are used, and padding.
+# The number of used bytes, and padding.
 _HEADER_BYTES = 8
 
 
 class VolumeFullError(OSError):
-    """The volume of the metric files has no room for another one."""
+    """The volume has no space for another metric file."""
 
 
 class ReservedDict(MmapedDict):
-    """A metric file whose pages exist before they are written.
+    """A metric file whose pages are allocated before they are written.
 
-    A page that the volume cannot give would end the process with SIGBUS at the write. Here a file
-    that cannot be made raises `VolumeFullError`, and one that cannot grow drops the new series.
+    Writing to an unallocated page of a full volume would kill the process with SIGBUS. Here a new
+    file raises `VolumeFullError`, and one that cannot grow drops the new series.
     """
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
@@ -57,21 +57,21 @@ class ReservedDict(MmapedDict):
         super()._init_value(key)
 
     def read_value(self, key: str) -> tuple[float, float]:
-        """Return value and timestamp of a series, which is made when it is new."""
-        if self.lacks_room_for(key):
+        """Return value and timestamp of a series; create a new one."""
+        if self.is_dropped(key):
             return self._dropped[key]
         found: tuple[float, float] = super().read_value(key)
         return found
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
-        """Store a value; that of a dropped series is kept by this process alone."""
-        if self.lacks_room_for(key):
+        """Store a value; a dropped series is kept in memory."""
+        if self.is_dropped(key):
             self._dropped[key] = (value, timestamp)
         else:
             super().write_value(key, value, timestamp)
 
-    def lacks_room_for(self, key: str) -> bool:
-        """Tell whether the volume has no room for a series, which is made when it is new."""
+    def is_dropped(self, key: str) -> bool:
+        """Tell whether the volume has no space for a series; create a new one."""
         if key in self._positions:
             return False
         if key not in self._dropped:
@@ -80,33 +80,33 @@ class ReservedDict(MmapedDict):
 
 
 class SlotIdentity:
-    """Who writes the metric files of this process: a slot in a worker, a process id elsewhere."""
+    """The suffix of this process's metric files: the slot in a worker, else the process id."""
 
     def __init__(self) -> None:
         self._slot = ""
         self._pid = 0
 
-    def take(self, slot: int, *, folder: Path) -> None:
-        """Be the worker of `slot` from now on; a damaged file of it is set aside."""
+    def use_slot(self, slot: int, *, folder: Path) -> None:
+        """Become the worker of `slot`; set its damaged files aside."""
         self._slot, self._pid = str(slot), os.getpid()
         for file in folder.glob(f"*_{slot}.db"):
             _set_aside_damaged(file)
 
     def __call__(self) -> str:
-        """Name the files; what a worker forks writes under its own process id."""
+        """Return the suffix; a child of a worker has its own."""
         pid = os.getpid()
         return self._slot if pid == self._pid else f"p{pid}"
 
 
 class SafeCollector(multiprocess.MultiProcessCollector):
-    """Reads the metric files; one just created, just removed or damaged counts for nothing."""
+    """Reads the metric files without those that are empty, removed or damaged."""
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics of all processes added up."""
+        """Return the merged metrics of all processes."""
         files = [file for file in sorted(Path(self._path).glob("*.db")) if _size(file)]
         try:
             return self._merge(files)
-        except Exception:  # noqa: BLE001 (whatever a damaged file makes of the reader)
+        except Exception:  # noqa: BLE001 (a damaged file may raise anything)
             return self._merge(file for file in files if _readable(file))
 
     def _merge(self, files: Iterable[Path]) -> Iterable[Metric]:
@@ -115,19 +115,18 @@ class SafeCollector(multiprocess.MultiProcessCollector):
 
 
 def install(identity: SlotIdentity, folder: Path) -> None:
-    """Have prometheus_client write to `folder` from now on; before any metric is made."""
+    """Make metrics that are created from now on write to `folder`."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     setattr(values, "MmapedDict", ReservedDict)  # noqa: B010 (the name is not exported)
     values.ValueClass = values.MultiProcessValue(identity)
 
 
-def adopt(registry: CollectorRegistry) -> None:
-    """Have metrics that were made before `install` write to files too.
+def move_to_files(registry: CollectorRegistry) -> None:
+    """Make metrics write to files that were created before `install`.
 
-    gunicorn.conf.py reads the settings before there is a folder, and with them come modules that
-    make metrics while they are imported.
+    gunicorn.conf.py imports modules with metrics before the master has a folder.
     """
-    # prometheus_client has no public way to look at what is registered.
+    # prometheus_client has no public list of what is registered.
     for metric in list(registry._collector_to_names):  # noqa: SLF001
         if isinstance(metric, MetricWrapperBase):
             for each in metric._metrics.values() if metric._is_parent() else [metric]:  # noqa: SLF001
@@ -135,19 +134,20 @@ def adopt(registry: CollectorRegistry) -> None:
 
 
 def lowest_free(taken: Iterable[int]) -> int:
-    """Return the lowest slot that nobody has."""
+    """Return the lowest free slot."""
     used = set(taken)
     return next(slot for slot in range(len(used) + 1) if slot not in used)
 
 
 def mark_dead(slot: int, *, folder: Path) -> None:
-    """Forget the live gauges of a worker that ended; its counters stay."""
+    """Remove the live gauges of a worker that has ended; its counters stay."""
     multiprocess.mark_process_dead(slot, path=str(folder))
 
 
 def require_room(folder: Path, *, workers: int) -> None:
-    """Raise `VolumeFullError` when the volume cannot hold the first files of so many workers."""
-    # Counters, histograms, summaries and two kinds of gauge; twice the workers during a reload.
+    """Raise `VolumeFullError` when the volume lacks space for the first files of the workers."""
+    # Five files per worker: counter, histogram, summary, two types of gauge. A reload doubles the
+    # workers.
     needed = 2 * workers * 5 * FILE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -164,7 +164,7 @@ def _reserve(filename: str) -> None:
         if os.fstat(descriptor).st_size == 0:
             _allocate(descriptor, FILE_BYTES)
     except OSError as error:
-        message = f"no room for the metric file {filename}: enlarge the volume"
+        message = f"no space for the metric file {filename}: enlarge the volume"
         raise VolumeFullError(message) from error
     finally:
         os.close(descriptor)

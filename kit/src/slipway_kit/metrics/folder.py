@@ -1,4 +1,4 @@
-"""The folder that the worker processes of one master put their numbers into."""
+"""The folder of the metric files of one master."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ _MARKER = "metrics-of-one-service"
 
 
 class MetricsFolder:
-    """The folder of one master's metric files, locked for as long as one of its processes lives."""
+    """The folder, locked while a process of its master runs."""
 
     def __init__(self, path: Path, lock: IO[bytes], *, temporary: bool) -> None:
         self.path = path
@@ -22,10 +22,10 @@ class MetricsFolder:
 
     @classmethod
     def claim(cls, given: str | None, *, slug: str) -> "MetricsFolder":
-        """Take the given folder, or make a temporary one in memory, and empty it.
+        """Lock and empty the given folder, or create a temporary one in memory.
 
-        Raises `SettingsError` when the folder holds files that are not ours or another master
-        uses it. Folders that killed masters left behind are removed.
+        Raises `SettingsError` when the folder holds other files or another master uses it. Stale
+        folders of killed masters are removed.
         """
         if given:
             path = Path(given)
@@ -37,15 +37,15 @@ class MetricsFolder:
                 raise SettingsError(message) from None
             return cls(path, lock, temporary=False)
         base = memory_folder()
-        _sweep(base, slug)
-        # Locked before it has a name that another master would sweep.
+        _remove_stale(base, slug)
+        # Locked before it gets a name that another master may remove.
         new = Path(tempfile.mkdtemp(prefix=f".{slug}-", dir=base))
         lock = _lock(new)
         path = new.rename(base / f"{slug}-metrics{new.name.removeprefix(f'.{slug}')}")
         return cls(path, lock, temporary=True)
 
     def release(self) -> None:
-        """Give the folder back; a temporary one is removed."""
+        """Unlock the folder; remove a temporary one."""
         if self._temporary:
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
@@ -71,7 +71,7 @@ def _lock(path: Path) -> IO[bytes]:
     return lock
 
 
-def _sweep(base: Path, slug: str) -> None:
+def _remove_stale(base: Path, slug: str) -> None:
     for marker in base.glob(f"{slug}-metrics-*/{_MARKER}"):
         try:
             _lock(marker.parent).close()
@@ -81,10 +81,10 @@ def _sweep(base: Path, slug: str) -> None:
 
 
 def memory_folder(shared: Path = Path("/dev/shm")) -> Path:  # noqa: S108 (memory, where it exists)
-    """Return a folder in memory where there is one, else the temporary folder.
+    """Return a folder in memory if there is one, else the temporary folder.
 
-    Raises `SettingsError` when neither can be written, as in a container whose root file system
-    is read-only and that was given no volume.
+    Raises `SettingsError` when neither is writable, as in a container with a read-only root file
+    system and no volume.
     """
     if sys.platform == "linux" and os.access(shared, os.W_OK | os.X_OK):
         return shared

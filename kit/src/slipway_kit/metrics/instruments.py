@@ -1,8 +1,7 @@
-"""Counters, gauges and histograms, kept in memory until a master has a folder for them.
+"""Counters, gauges and histograms in memory, until `metrics.files` moves them to files.
 
-prometheus_client decides when it is imported: with PROMETHEUS_MULTIPROC_DIR it would write to that
-folder before the master has claimed it, and in `python -m app migrate` as well. So the modules of
-the kit take their metrics from here; `metrics.files` moves them to files.
+With PROMETHEUS_MULTIPROC_DIR prometheus_client writes to that folder from its import on: before the
+master has locked it, and in `python -m app migrate` too. So the library's metrics are made here.
 """
 
 from functools import partial
@@ -13,5 +12,5 @@ from prometheus_client import Gauge as AnyGauge
 __all__ = ["Counter", "Gauge", "Histogram"]
 
 values.ValueClass = values.MutexValue
-# What a gauge shows is the sum over the workers that live, unless it says otherwise.
+# By default a gauge is the sum over the running workers.
 Gauge = partial(AnyGauge, multiprocess_mode="livesum")

@@ -1,7 +1,7 @@
-"""How full everything is, looked at twice a second, and how late the event loop runs.
+"""Saturation: gauges of pools and queues, sampled twice a second, and the event loop's lag.
 
-Metrics of several workers go through files, so a gauge cannot ask when it is scraped. It takes 0.8
-ms of CPU a second (measured on Python 3.11 with uvloop, pool and threads, over 10 s).
+Workers export through files, so a gauge cannot be computed at the scrape. Sampling takes 0.8 ms of
+CPU a second (measured on Python 3.11 with uvloop, pool and threads, over 10 s).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 LAG_SECONDS = Histogram(
     "event_loop_lag_seconds",
-    "How much later than asked for a timer of the event loop runs.",
+    "How late timers of the event loop run.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 _PERIOD_SECONDS = 0.5
@@ -26,15 +26,15 @@ _PERIOD_SECONDS = 0.5
 
 @runtime_checkable
 class Sampled(Protocol):
-    """What sets its own gauges when it is told to."""
+    """Something that sets its own gauges."""
 
     def sample(self) -> None:
-        """Set the gauges to what they are now."""
+        """Set the gauges to their current values."""
 
 
 @asynccontextmanager
 async def open_saturation(*sources: Sampled) -> AsyncIterator[None]:
-    """Sample `sources` from now on until the end, and once more then."""
+    """Sample `sources` periodically, and once at the end."""
     _sample(sources)
     sampler = asyncio.create_task(watch(sources), name="saturation")
     try:
@@ -52,7 +52,7 @@ async def watch(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     clock: Callable[[], float] = now,
 ) -> None:
-    """Sample for ever; what fails is logged and tried again the next time."""
+    """Sample for ever; log a source that fails."""
     while True:
         due = clock() + _PERIOD_SECONDS
         await sleep(_PERIOD_SECONDS)

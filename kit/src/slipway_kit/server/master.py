@@ -135,8 +135,8 @@ class Hooks:
         """In the new worker: open the metric files of its slot, and follow the master's end."""
         master: Master = arbiter.service
         if master.exporter:
-            master.exporter.forget()
-        master.identity.take(worker.slot, folder=master.folder.path)
+            master.exporter.close_inherited()
+        master.identity.use_slot(worker.slot, folder=master.folder.path)
         die_with_parent(signal.SIGTERM, parent=worker.ppid)
 
     def child_exit(self, arbiter: Arbiter, worker: Worker) -> None:
@@ -161,7 +161,7 @@ class Hooks:
         try:
             self.check()
             files.install(master.identity, master.folder.path)
-            files.adopt(REGISTRY)
+            files.move_to_files(REGISTRY)
             arbiter.app.wsgi()
             # anyio imports its backend at the first use: here once instead of in each worker.
             anyio.run(anyio.sleep, 0)

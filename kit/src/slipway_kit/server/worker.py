@@ -174,7 +174,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # The base class ties uvicorn's logger to gunicorn's handlers.
-        logs.pass_on("uvicorn.error")
+        logs.propagate_to_root("uvicorn.error")
 
     def init_signals(self) -> None:
         """Write every stack on SIGABRT, which gunicorn sends to a blocked worker."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
-from slipway_kit.capacity.sums import Release, waiting
+from slipway_kit.capacity.sums import Release, time_limits
 from slipway_kit.client.settings import HttpClientSettings
 from slipway_kit.concurrency.offload import OffloadSettings
 from slipway_kit.config.cgroup import CgroupLimits
@@ -97,7 +97,7 @@ class ServiceSettings(BaseModel):
         """Raise `SettingsError` when groups contradict each other."""
         broken = [
             f"{limit}; {limit.change}."
-            for limit in waiting(self.release(CgroupLimits()))
+            for limit in time_limits(self.release(CgroupLimits()))
             if not limit.holds
         ]
         if self.server.production and self.database.echo:

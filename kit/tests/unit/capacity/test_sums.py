@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_kit.capacity.sums import Release, ShutdownPlan, binding, limits, report
+from slipway_kit.capacity.sums import Release, ShutdownPlan, limits, report, tightest
 from slipway_kit.dev.chart_values import verdict
 
 
@@ -106,13 +106,13 @@ def test_each_broken_limit_is_named_with_its_arithmetic_and_what_to_change(
     assert " > " in problem
 
 
-def test_the_report_names_the_limit_that_binds_first() -> None:
+def test_the_report_names_the_tightest_limit() -> None:
     release = Release(workers=2, max_connections=40, memory_limit_mib=4096)
-    assert binding(limits(release)).name == "database connections"
+    assert tightest(limits(release)).name == "database connections"
     text = report(release)
-    assert "binds first: database connections" in text
+    assert "tightest: database connections" in text
     assert "4.6 s drain" in text
 
 
 def test_a_limit_of_nothing_is_broken() -> None:
-    assert binding(limits(Release(max_connections=0))).use == float("inf")
+    assert tightest(limits(Release(max_connections=0))).use == float("inf")

@@ -57,7 +57,7 @@ def test_a_traceback_is_one_line_of_json_without_local_variables(
         assert password not in str(line)
 
 
-def test_people_get_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_json_lines_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(level="INFO", json=False)
     structlog.get_logger().info("ours", answer=42)
     line = capsys.readouterr().out
@@ -65,7 +65,7 @@ def test_people_get_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in line, "colours are for terminals"
 
 
-def test_warnings_are_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(level="INFO", json=True)
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""A reader that stalls, or a full disk, costs lines and never time."""
+"""A reader that stalls, or a full disk, costs log lines and never blocks."""
 
 import os
 import socket
@@ -54,7 +54,7 @@ def test_a_line_is_there_at_once(pipe: Pipe) -> None:
     assert os.read(pipe.out, 100) == b"one\n"
 
 
-def test_a_reader_that_stalls_holds_up_nobody_and_gets_what_waits(pipe: Pipe) -> None:
+def test_a_stalled_reader_blocks_nobody_and_gets_the_buffer_later(pipe: Pipe) -> None:
     before, began = dropped(), time.monotonic()
     for number in range(MANY):
         pipe.stream.write(f"{number:099}\n")
@@ -67,7 +67,7 @@ def test_a_reader_that_stalls_holds_up_nobody_and_gets_what_waits(pipe: Pipe) ->
     assert [int(line) for line in found.splitlines()] == list(range(kept))
 
 
-def test_after_a_stall_lines_are_written_again_by_whoever_has_one(pipe: Pipe) -> None:
+def test_after_a_stall_lines_are_written_directly_again(pipe: Pipe) -> None:
     for _ in range(MANY):
         pipe.stream.write(LINE)
 
@@ -108,12 +108,12 @@ def test_a_line_longer_than_a_pipe_arrives_whole(pipe: Pipe) -> None:
     assert pipe.read_until("z") == ["y" * 200_000, "z"]
 
 
-def test_what_waits_is_not_written_by_a_child_as_well(pipe: Pipe) -> None:
-    while not pipe.stream._waiting:
+def test_a_child_does_not_write_the_buffer_of_its_parent(pipe: Pipe) -> None:
+    while not pipe.stream._buffer:
         pipe.stream.write(LINE)
     child = os.fork()
     if child == 0:
-        os._exit(len(pipe.stream._waiting))
+        os._exit(len(pipe.stream._buffer))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -126,7 +126,7 @@ def test_a_full_disk_drops_lines_and_counts_them() -> None:
     assert dropped() - before == 2
 
 
-def test_a_reader_that_is_gone_drops_lines_and_counts_them(pipe: Pipe) -> None:
+def test_a_closed_pipe_drops_lines_and_counts_them(pipe: Pipe) -> None:
     before = dropped()
     os.close(pipe.out)
     pipe.stream.write("one\n")
@@ -140,18 +140,18 @@ def test_a_file_gets_every_line(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "one\ntwo\n"
 
 
-def test_a_socket_is_asked_whether_it_has_room() -> None:
+def test_a_full_socket_does_not_block() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         stream = LogStream(ours.fileno())
         began = time.monotonic()
         for _ in range(MANY):
             stream.write(LINE)
-        assert stream._waiting
+        assert stream._buffer
         assert time.monotonic() - began < 20
         assert theirs.recv(100) == LINE.encode()
 
 
-def test_text_that_is_no_unicode_is_written_all_the_same(pipe: Pipe) -> None:
+def test_lone_surrogates_are_written_escaped(pipe: Pipe) -> None:
     pipe.stream.write("a\udc80b\n")
     assert os.read(pipe.out, 100) == b"a\\udc80b\n"

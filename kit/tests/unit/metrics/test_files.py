@@ -1,4 +1,4 @@
-"""Worker files, their files and their damage."""
+"""Worker slots, their metric files, and damaged files."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def _restored() -> Iterator[None]:
         yield
 
 
-def test_a_successor_goes_on_where_the_dead_worker_stopped(tmp_path: Path) -> None:
+def test_a_new_worker_continues_the_counters_of_its_slot(tmp_path: Path) -> None:
     family = Family(tmp_path)
     for _ in range(3):
         in_child(lambda: one_life(family, 0))
@@ -30,7 +30,7 @@ def test_a_successor_goes_on_where_the_dead_worker_stopped(tmp_path: Path) -> No
     assert [file.name for file in tmp_path.iterdir()] == ["counter_0.db"]
 
 
-def test_what_a_worker_forks_writes_files_of_its_own(tmp_path: Path) -> None:
+def test_a_child_of_a_worker_writes_its_own_files(tmp_path: Path) -> None:
     family = Family(tmp_path)
 
     def worker() -> None:
@@ -44,16 +44,16 @@ def test_what_a_worker_forks_writes_files_of_its_own(tmp_path: Path) -> None:
     assert collected(tmp_path)["d_total"] == 1
 
 
-def test_metrics_made_before_there_is_a_folder_are_written_to_it_too(tmp_path: Path) -> None:
+def test_metrics_created_before_the_folder_are_moved_to_files(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     plain = Counter("early", "plain", registry=registry)
     labelled = Counter("sorted", "labelled", ["kind"], registry=registry)
     child = labelled.labels("x")
     family = Family(tmp_path)
-    files.adopt(registry)
+    files.move_to_files(registry)
 
     def worker() -> None:
-        family.identity.take(0, folder=tmp_path)
+        family.identity.use_slot(0, folder=tmp_path)
         plain.inc()
         child.inc(2)
 
@@ -62,11 +62,11 @@ def test_metrics_made_before_there_is_a_folder_are_written_to_it_too(tmp_path: P
     assert (found["early_total"], found["sorted_total"]) == (1, 2)
 
 
-def test_live_gauges_of_a_dead_worker_are_forgotten(tmp_path: Path) -> None:
+def test_live_gauges_of_a_dead_worker_are_removed(tmp_path: Path) -> None:
     family = Family(tmp_path)
 
     def worker(slot: int) -> None:
-        family.identity.take(slot, folder=tmp_path)
+        family.identity.use_slot(slot, folder=tmp_path)
         gauge = Gauge("g", "alive", registry=CollectorRegistry(), multiprocess_mode="livesum")
         gauge.set(1)
 
@@ -92,13 +92,13 @@ def test_a_damaged_file_is_set_aside_and_the_others_count(tmp_path: Path, damage
     assert (tmp_path / "counter_1.damaged").read_bytes() == damage
 
 
-def test_a_file_that_was_just_made_or_just_removed_is_passed_over(tmp_path: Path) -> None:
+def test_an_empty_or_removed_file_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "counter_0.db").touch()
     (tmp_path / "counter_1.db").symlink_to(tmp_path / "gone")
     assert collected(tmp_path) == {}
 
 
-def test_the_lowest_slot_that_nobody_has_is_given() -> None:
+def test_the_lowest_free_slot_is_used() -> None:
     assert files.lowest_free([]) == 0
     assert files.lowest_free([0, 1, 3]) == 2
     assert files.lowest_free([1, 2]) == 0
@@ -159,7 +159,7 @@ def test_a_volume_that_is_really_full_does_not_kill_the_process(tmp_path: Path) 
 def fill(folder: Path) -> None:
     identity = SlotIdentity()
     files.install(identity, folder)
-    identity.take(0, folder=folder)
+    identity.use_slot(0, folder=folder)
     counter = Counter("c", "counted", ["label"], registry=CollectorRegistry())
     for number in range(2000):
         counter.labels("x" * 80 + str(number)).inc()

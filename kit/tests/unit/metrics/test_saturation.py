@@ -20,7 +20,7 @@ class Source:
 
 
 class Time:
-    """A clock whose sleeps take as long as the test says, and end after the last."""
+    """A clock whose sleeps take the time that the test sets, and end after the last."""
 
     def __init__(self, *sleeps: float) -> None:
         self.now, self._sleeps = 0.0, list(sleeps)
@@ -48,7 +48,7 @@ async def test_gauges_are_set_twice_a_second() -> None:
     assert (source.samples, time.asked) == (2, [0.5, 0.5, 0.5])
 
 
-async def test_the_lag_is_what_a_sleep_takes_beyond_its_time() -> None:
+async def test_the_lag_is_the_time_that_a_sleep_takes_too_long() -> None:
     time = Time(0.5, 0.75, 0.49)
     count, seconds = lag()
     with pytest.raises(asyncio.CancelledError):

@@ -31,7 +31,7 @@ def test_capacity_prints_the_sums_of_the_running_configuration(
     assert main(["capacity"]) == 0
     printed = capsys.readouterr().out
     assert "x 3 workers x (10 pool + 0 overflow + 1 readiness)" in printed
-    assert "binds first: " in printed
+    assert "tightest: " in printed
 
 
 def test_capacity_judges_chart_values_line_by_line(
