@@ -1,1 +1,1 @@
-"""The service: `main` puts it together, `features` is what it does, `kit` is what it stands on."""
+"""The service: `main` assembles it from `features` and the library `slipway_kit`."""

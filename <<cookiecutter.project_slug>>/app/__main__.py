@@ -1,14 +1,14 @@
-"""`python -m app`: serve, migrate, print settings, capacity or the API's document."""
+"""`python -m app`: serve, migrate, print settings, capacity or the OpenAPI document."""
 
 import os
 import signal
 import sys
 
 if __name__ == "__main__":
-    # As process 1 of a container a signal without a handler is lost, and imports take a while.
-    # An exception could be lost in a callback, or become another one; nothing needs to be closed:
-    # the database takes an open transaction back, the next start sweeps an unused metrics folder.
-    # A migration that was cut off is none that was done.
+    # Process 1 of a container ignores signals without a handler, and the imports take a while.
+    # `os._exit`, because a callback could swallow an exception. Nothing needs to be closed: the
+    # database rolls back an open transaction, and the next start cleans the metrics folder.
+    # An interrupted migration must not exit with 0.
     status = 0 if "serve" in sys.argv else 128 + signal.SIGTERM
     signal.signal(signal.SIGTERM, lambda *_: os._exit(status))
 

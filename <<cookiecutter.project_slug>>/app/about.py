@@ -1,4 +1,4 @@
-"""What this service is called and where it is."""
+"""The name, owner, version and folder of this service."""
 
 from pathlib import Path
 

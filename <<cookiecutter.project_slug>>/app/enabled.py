@@ -1,4 +1,4 @@
-"""The features this service serves; the only list to edit when one comes or goes."""
+"""The features that this service serves."""
 
 FEATURES: tuple[str, ...] = (
     # One line for each folder of app/features.

@@ -1,7 +1,4 @@
-"""What this service is made of.
-
-Nothing happens at import; gunicorn, the tests and the tools all call `create_app`.
-"""
+"""Assembles this service; gunicorn, tests and tools call `create_app`."""
 
 from fastapi import FastAPI
 
@@ -14,20 +11,20 @@ from slipway_kit.service import assemble, resources
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; `settings` default to the environment.
 
-    Raises `SettingsError` when the configuration makes no sense.
+    Raises `SettingsError` when the configuration is invalid.
     """
     return assemble(
         settings or Settings.load(),
         about=about,
-        # The routes of each are served under /api/v1.
+        # Their routes are served under /api/v1.
         features=FEATURES,
-        # What each worker opens, in this order, before the features' own; it closes in reverse.
+        # Each worker opens these in order, before the lifespans of the features.
         resources={
             "database": resources.database,
             "offload": resources.offload,
             "http client": resources.http_client,
             "tasks": resources.tasks,
         },
-        # Your own, such as Middleware(GZipMiddleware); the first is around the others.
+        # Your own, such as Middleware(GZipMiddleware); the first one is outermost.
         middleware=[],
     )

@@ -1,7 +1,7 @@
 """Every setting of the service; `python -m app settings` prints them.
 
-A group lives beside the code that it tunes: those of a feature in its module `settings`. A group
-that belongs to no feature becomes a field here.
+The settings of a feature are in its module `settings`; a group that belongs to no feature becomes a
+field here.
 """
 
 from app.enabled import FEATURES

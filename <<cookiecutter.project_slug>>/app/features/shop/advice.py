@@ -1,4 +1,4 @@
-"""Advice on a game, relayed word by word as an assistant thinks of it."""
+"""Advice on a game, streamed word by word from an assistant."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,25 +13,25 @@ from slipway_kit.errors import ServiceError, Unavailable
 from slipway_kit.http import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event, with_keep_alives
 
 MAX_SECONDS = 60.0
-# An assistant may think for longer than other services take to answer.
-PATIENCE = httpx.Timeout(5, read=30)
+# An assistant may take longer than other upstreams.
+ASSISTANT_TIMEOUT = httpx.Timeout(5, read=30)
 
 
 class AssistantUnavailable(Unavailable):
-    """The assistant does not answer, or broke off."""
+    """The assistant does not answer, or failed midway."""
 
     detail = "The assistant is not available; try again soon."
 
 
 class Assistant(Protocol):
-    """Whoever knows games; each wait between two pieces leaves the event loop to others."""
+    """Gives advice on a game; it never blocks the event loop."""
 
     def advise(self, game: GameOut) -> AsyncGenerator[str, None]:
-        """Yield the advice piece by piece; a `ServiceError` says that no more comes."""
+        """Yield the advice piece by piece; a `ServiceError` ends it early."""
 
 
 class HouseAssistant:
-    """Says the same of every game; needs nothing, and is what tests use."""
+    """Gives fixed advice without another service; also used by tests."""
 
     async def advise(self, game: GameOut) -> AsyncGenerator[str, None]:
         """Yield one sentence, word by word."""
@@ -42,7 +42,7 @@ class HouseAssistant:
 
 
 class RemoteAssistant:
-    """Relays a service that answers a game, sent as JSON, with text."""
+    """Relays the text that another service sends for a game posted as JSON."""
 
     def __init__(self, http: HttpClient, url: str) -> None:
         self._http, self._url = http, url
@@ -50,7 +50,9 @@ class RemoteAssistant:
     async def advise(self, game: GameOut) -> AsyncGenerator[str, None]:
         """Yield the text as it arrives; closing this generator ends the call."""
         question = game.model_dump(mode="json")
-        async with self._http.stream("POST", self._url, json=question, timeout=PATIENCE) as reply:
+        async with self._http.stream(
+            "POST", self._url, json=question, timeout=ASSISTANT_TIMEOUT
+        ) as reply:
             if not reply.is_success:
                 raise AssistantUnavailable
             async for text in reply.aiter_text():
@@ -66,9 +68,8 @@ async def events(
 ) -> AsyncGenerator[str, None]:
     """Yield server-sent events: a message for each piece of advice, then `done`.
 
-    When the assistant breaks off or goes on for too long, `error` with a sentence is the last one;
-    when it fails before anything was sent, its error is raised here. A comment fills every long
-    silence.
+    When the assistant fails midway or takes too long, the last event is `error` with a sentence. An
+    error before the first event is raised here. Comments keep the connection alive during silences.
     """
     said, sent = 0, False
     advice = assistant.advise(game)

@@ -1,4 +1,4 @@
-"""Telling the world of a new game, once its transaction is over and the answer is out."""
+"""Announces a new game after its transaction is committed and the response is sent."""
 
 import structlog
 
@@ -11,14 +11,14 @@ log = structlog.get_logger()
 
 
 async def start(resources: Resources, url: str | None, game: GameOut) -> None:
-    """Announce `game` in a task of its own, which outlives the request and is drained at exit."""
+    """Announce `game` in a background task, which is drained at shutdown."""
     resources.tasks.spawn(announce, resources.http, url, game)
 
 
 async def announce(http: HttpClient, url: str | None, game: GameOut) -> None:
-    """Announce one game, once: in the log, and to the listener at `url` if there is one.
+    """Announce one game, once: in the log, and to the listener at `url` if set.
 
-    A listener that is slow, away or unwell misses it, and only the log says so.
+    A slow or failing listener misses it; the log records that.
     """
     log.info("game announced", game_id=game.id, name=game.name)
     if url is None:

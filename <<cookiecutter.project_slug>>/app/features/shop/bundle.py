@@ -1,13 +1,13 @@
-"""Which games to buy with a voucher: plain arithmetic without I/O, fit for another process.
+"""Which games to buy with a voucher: CPU work without I/O, for the process pool.
 
-A process of the pool imports this module, so it stands on the standard library alone.
+The pool's processes import this module, so it uses the standard library only.
 """
 
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-# Together they bound one computation: five million steps, about half a second.
+# Together they limit one computation to five million steps, about half a second.
 MAX_OFFERS = 100
 MAX_BUDGET = 500
 
@@ -25,12 +25,12 @@ def cents(amount: Decimal) -> int:
 
 
 def choose(offers: Sequence[Offer], budget_cents: int) -> list[int]:
-    """Return the ids whose prices add up to the most within the budget, each taken once.
+    """Return the ids whose prices have the largest sum within the budget.
 
-    Of equal sums, the one of most games. This is the 0/1 knapsack by dynamic programming:
+    Of equal sums, the one with the most games wins. This is 0/1 knapsack by dynamic programming:
     `len(offers) * budget_cents` steps, and as many bytes.
     """
-    # At each sum: how many games can cost exactly that, at most; -1 when none do.
+    # For each sum: the most games that cost exactly that; -1 when there are none.
     most = [0] + [-1] * budget_cents
     taken = [_take(offer, most) for offer in offers]
     total = max(cents for cents, games in enumerate(most) if games >= 0)
@@ -45,7 +45,7 @@ def choose(offers: Sequence[Offer], budget_cents: int) -> list[int]:
 def _take(offer: Offer, most: list[int]) -> bytearray:
     """Improve `most` with one more offer; the answer says at which sums it was taken."""
     takes = bytearray(len(most))
-    # Downwards, so that no sum is built on one that holds this offer already.
+    # Downwards, so that no sum contains this offer twice.
     for total in range(len(most) - 1, offer.cents - 1, -1):
         before = most[total - offer.cents]
         if 0 <= before >= most[total]:

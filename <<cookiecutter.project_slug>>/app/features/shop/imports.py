@@ -1,4 +1,4 @@
-"""Catalogue files: CSV with the columns name, price and, if wanted, in_stock."""
+"""Catalogue files: CSV with the columns name, price and, optionally, in_stock."""
 
 import csv
 import io
@@ -24,18 +24,18 @@ COLUMNS = ("name", "price", "in_stock")
 MAX_ROWS = 10_000
 MAX_ERRORS = 100
 ROWS_PER_TRANSACTION = 500
-# Longer than a database takes to restart or to fail over.
-PATIENCE_SECONDS = 120.0
-# Between tries: until one succeeds, the queue may be full for others.
+# Longer than a restart or failover of the database.
+RETRY_SECONDS = 120.0
+# Between attempts; short, because the queue may be full meanwhile.
 LONGEST_PAUSE_SECONDS = 0.25
-# Threads of their own: files that are parsed keep no plain `def` route waiting.
+# Their own threads: parsing delays no plain `def` route.
 THREADS = "imports"
 
 log = structlog.get_logger()
 
 
 class NothingToImport(ServiceError):
-    """A file without a single game that could be stored."""
+    """A file without a valid game."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
@@ -46,7 +46,7 @@ class NothingToImport(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A line that holds no game, and why."""
+    """An invalid line, and why."""
 
     line: int
     reason: str
@@ -56,14 +56,14 @@ class BadRow:
 
 
 class Catalogue(NamedTuple):
-    """A file that was read: what can be stored, and what it holds beside."""
+    """A parsed file: the valid games, and the report."""
 
     games: list[GameIn]
     report: ImportReport
 
 
 def read(content: bytes) -> Catalogue:
-    """Read a whole file; this takes up to a quarter of a second, so call it from a thread."""
+    """Parse a whole file; this takes up to 0.25 s, so call it from a thread."""
     games, errors = list[GameIn](), list[str]()
     for row in parse(content):
         if isinstance(row, GameIn):
@@ -74,7 +74,7 @@ def read(content: bytes) -> Catalogue:
 
 
 def read_some(content: bytes) -> Catalogue:
-    """Do the same, or raise `NothingToImport`."""
+    """Parse a file, or raise `NothingToImport` when it has no valid game."""
     catalogue = read(content)
     if not catalogue.games:
         raise NothingToImport(catalogue.report)
@@ -82,17 +82,17 @@ def read_some(content: bytes) -> Catalogue:
 
 
 async def store(database: Database, games: Sequence[GameIn]) -> None:
-    """Store games in short transactions, so that no import holds the table for long.
+    """Upsert games by name in short transactions, which hold row locks only briefly.
 
-    One that is there by name gets the new price and stock: to send a file again does no harm.
-    So each is tried again while the database is away, for `PATIENCE_SECONDS`.
+    Each transaction is idempotent, so it is retried for `RETRY_SECONDS` while the database is
+    unavailable.
     """
     rest = iter(games)
     while chunk := list(islice(rest, ROWS_PER_TRANSACTION)):
         async for attempt in stamina.retry_context(
             on=DatabaseUnavailable,
             attempts=None,
-            timeout=PATIENCE_SECONDS,
+            timeout=RETRY_SECONDS,
             wait_max=LONGEST_PAUSE_SECONDS,
             wait_jitter=LONGEST_PAUSE_SECONDS,
         ):
@@ -103,7 +103,7 @@ async def store(database: Database, games: Sequence[GameIn]) -> None:
 
 
 def parse(content: bytes) -> Iterator[GameIn | BadRow]:
-    """Read each row; a file that cannot be read on ends with a `BadRow`."""
+    """Parse each row; a malformed file ends with a `BadRow`."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -131,7 +131,7 @@ def _games(rows: "_csv.Reader") -> Iterator[GameIn | BadRow]:
 def _game(header: list[str], row: list[str], line: int) -> GameIn | BadRow:
     if len(row) > len(header):
         return BadRow(line, f"there are {len(row)} fields for {len(header)} columns")
-    # An empty field is one that was left out: it has its default or is missing.
+    # An empty field counts as missing.
     given = {column: field for column, field in zip(header, row, strict=False) if field}
     try:
         return GameIn.model_validate(given)

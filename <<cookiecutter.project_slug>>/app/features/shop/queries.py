@@ -1,4 +1,4 @@
-"""Every query on games; functions take the session and leave its transaction alone."""
+"""Every query on games; functions take a session and never commit or roll back."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from slipway_kit.db import Database
 from slipway_kit.errors import Conflict, NotFound
 
 ROWS_PER_CHUNK = 200
-# Put together once: to build a query takes longer than to run it.
+# Built once: building this query takes longer than running it.
 PAGE = (
     select(Game.id, Game.name, Game.price, Game.in_stock)
     .where(Game.id > bindparam("after"))
@@ -41,10 +41,9 @@ class NameTaken(Conflict):
 
 
 async def page(database: Database, *, after: int, limit: int) -> list[dict[str, Any]]:
-    """Return up to `limit` games whose id is greater than `after`, each as a dict of its columns.
+    """Return up to `limit` games whose id is greater than `after`, each as a dict.
 
-    A list is asked for most often and nobody changes what it shows: no objects are made of its
-    rows.
+    This is the hottest route and only reads, so it makes no ORM objects.
     """
     return await database.rows(PAGE, {"after": after, "limit": limit})
 
@@ -88,8 +87,8 @@ async def remove(session: AsyncSession, game_id: int) -> None:
 
 
 async def store(session: AsyncSession, games: Sequence[GameIn]) -> None:
-    """Add games by name; one that is there gets the new price and stock, the last one wins."""
-    # Two that lock the same rows in the same order wait for each other instead of dying.
+    """Upsert games by name; of duplicates the last one wins."""
+    # Sorted: concurrent imports lock rows in the same order, so they cannot deadlock.
     rows = [game.model_dump() for game in sorted(games, key=lambda game: game.name)]
     statement = postgresql.insert(Game)
     new = statement.excluded
@@ -102,7 +101,7 @@ async def store(session: AsyncSession, games: Sequence[GameIn]) -> None:
 
 
 async def stock(session: AsyncSession, ids: Sequence[int]) -> dict[int, Stock]:
-    """Look up many games at once; ids without a game are left out."""
+    """Look up many games in one query; unknown ids are left out."""
     rows = await session.execute(select(Game.id, Game.price, Game.in_stock).where(Game.id.in_(ids)))
     return {row.id: Stock.model_validate(row) for row in rows}
 
@@ -114,7 +113,7 @@ async def offers(session: AsyncSession, *, budget: Decimal, limit: int) -> Seque
 
 
 async def summary(session: AsyncSession, *, as_of: datetime) -> Summary:
-    """Count the catalogue and add up what is in stock; this reads the whole table."""
+    """Return the summary; this reads the whole table."""
     query = select(
         func.count().label("games"),
         func.count().filter(Game.in_stock).label("in_stock"),

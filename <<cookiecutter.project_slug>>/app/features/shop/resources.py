@@ -1,4 +1,4 @@
-"""What the shop keeps for the life of a worker."""
+"""Objects of the shop that live as long as the worker."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,7 +32,7 @@ class ShopResources:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Open them on top of the service's own; at shutdown the queue and the batcher are drained."""
+    """Open the resources of the shop; at shutdown its queue and batcher are drained."""
     runtime = runtime_of(app)
     grace_seconds = runtime.get(ServerSettings).shutdown.close / 2
     resources = runtime.get(Resources)
@@ -69,9 +69,9 @@ def _assistant(settings: Settings, resources: Resources) -> Assistant:
     return RemoteAssistant(resources.http, str(settings.assistant_url))
 
 
-# async: a plain function would take a thread of the pool for each request.
+# async: a plain function would use a thread of the pool for each request.
 async def get_shop(connection: HTTPConnection) -> ShopResources:
-    """Find the resources of the running shop, from an HTTP request or a WebSocket."""
+    """Return the resources of the shop, for an HTTP request or a WebSocket."""
     return runtime_of(connection).get(ShopResources)
 
 

@@ -1,4 +1,4 @@
-"""HTTP routes of the shop; each is a few lines that call the module with the logic."""
+"""HTTP routes of the shop; the logic is in the other modules."""
 
 from collections.abc import AsyncGenerator
 from decimal import Decimal
@@ -39,14 +39,14 @@ TAGS = {
     "games": (
         "The catalogue.\n\n"
         "Tills ask for prices over a WebSocket at `/api/v1/games/till`: each message "
-        '`{"id": 1}` is answered with `{"id": 1, "price": "49.90", "in_stock": true}`, a wrong one '
-        'with `{"error": "..."}`. After 1012 (service restart) a till connects again.'
+        '`{"id": 1}` is answered with `{"id": 1, "price": "49.90", "in_stock": true}`, an invalid '
+        'one with `{"error": "..."}`. After 1012 (service restart) a till reconnects.'
     )
 }
 router = APIRouter(prefix="/games", tags=["games"])
 
-After = Annotated[int, Query(ge=0, le=2**63 - 1, description="`next` of the page before")]
-Limit = Annotated[int, Query(ge=1, le=100, description="games of a page, at most")]
+After = Annotated[int, Query(ge=0, le=2**63 - 1, description="`next` of the previous page")]
+Limit = Annotated[int, Query(ge=1, le=100, description="most games of the page")]
 Id = Annotated[GameId, Path()]
 Budget = Annotated[
     Decimal,
@@ -54,14 +54,14 @@ Budget = Annotated[
         gt=0,
         le=bundle.MAX_BUDGET,
         decimal_places=2,
-        description="what may be spent",
+        description="the budget",
         examples=["50.00"],
     ),
 ]
 CatalogueFile = Annotated[
     UploadFile,
     File(
-        description="CSV in UTF-8 with the columns name, price and, if wanted, in_stock",
+        description="CSV in UTF-8 with the columns name, price and, optionally, in_stock",
         examples=["name,price\nCatan,49.90\n"],
     ),
 ]
@@ -80,7 +80,7 @@ ADVISED = answer(
 @router.get("")
 async def list_games(resources: ResourcesDep, after: After = 0, limit: Limit = 50) -> GamePage:
     """List games in the order of their ids."""
-    # One more than asked for tells whether there is a next page.
+    # One extra row shows whether there is a next page.
     found = await queries.page(resources.database, after=after, limit=limit + 1)
     return GamePage.of(found, limit=limit)
 
@@ -90,7 +90,7 @@ async def list_games(resources: ResourcesDep, after: After = 0, limit: Limit = 5
     status_code=201,
     responses=problems(409) | answer(201, headers={"Location": "the path of the new game"}),
 )
-async def add_game(  # noqa: PLR0913, PLR0917 - FastAPI hands in by parameter what a route needs
+async def add_game(  # noqa: PLR0913, PLR0917 - FastAPI passes dependencies as parameters
     new: GameIn,
     session: SessionDep,
     resources: ResourcesDep,
@@ -99,7 +99,7 @@ async def add_game(  # noqa: PLR0913, PLR0917 - FastAPI hands in by parameter wh
     request: Request,
     response: Response,
 ) -> GameOut:
-    """Add a game; it is announced once the answer is out."""
+    """Add a game; it is announced after the response."""
     game = GameOut.model_validate(await queries.add(session, new))
     response.headers["Location"] = request.url_for("get_game", game_id=game.id).path
     background.add_task(announcements.start, resources, shop.announce_url, game)
@@ -111,7 +111,7 @@ async def export_games(resources: ResourcesDep) -> JsonLines:
     """Stream the whole catalogue, one JSON object a line."""
 
     async def lines() -> AsyncGenerator[str, None]:
-        # A stream outlives the request's session: it opens its own transaction.
+        # A stream outlives the session of the request, so it opens its own transaction.
         async with resources.database.transaction() as session:
             async for games in (await queries.every(session)).partitions():
                 yield "".join(
@@ -123,9 +123,9 @@ async def export_games(resources: ResourcesDep) -> JsonLines:
 
 @router.post("/imports/check")
 def check_import(file: CatalogueFile) -> ImportReport:
-    """Report what a CSV file holds without storing it.
+    """Check a CSV file without storing it.
 
-    Parsing takes its time, so this is a plain `def`: FastAPI runs it in the thread pool.
+    Parsing blocks, so this is a plain `def`, which FastAPI runs in the thread pool.
     """
     return imports.read(file.file.read()).report
 
@@ -142,11 +142,11 @@ async def start_import(
     request: Request,
     response: Response,
 ) -> ImportReport:
-    """Take a CSV file; its games are stored soon after and appear in the list at `Location`.
+    """Queue a CSV file; its games are stored soon and appear in the list at `Location`.
 
-    A game that is there by name gets the new price and stock; rows with errors are left out.
-    A file that is taken waits for a database that is away, two minutes at most. It is lost when
-    the service is killed before that; to send it again does no harm.
+    An existing name gets the new price and stock; rows with errors are skipped. While the database
+    is unavailable the import is retried for two minutes. A killed service loses it; sending the
+    file again is safe.
     """
     catalogue = await resources.offload.blocking(
         lambda: imports.read_some(file.file.read()), purpose=imports.THREADS
@@ -158,7 +158,7 @@ async def start_import(
 
 @router.get("/summary", responses=answer(200, headers={"Age": "its age in seconds"}))
 async def summarise_games(shop: ShopDep, response: Response) -> Summary:
-    """Give the catalogue at a glance; the header `Age` and `as_of` say from when it is."""
+    """Get the summary of the catalogue; `Age` and `as_of` tell when it was computed."""
     summary = await shop.summaries.get()
     response.headers["Age"] = str(int(shop.summaries.age(summary).total_seconds()))
     return summary
@@ -166,11 +166,11 @@ async def summarise_games(shop: ShopDep, response: Response) -> Summary:
 
 @router.get("/bundle")
 async def choose_bundle(budget: Budget, resources: ResourcesDep) -> Bundle:
-    """Choose the games that use up a budget best, out of the newest hundred in stock.
+    """Choose the games that use a budget best, out of the newest hundred in stock.
 
-    They cost as much as possible together, and of equal sums the one with most games wins.
+    Their total price is as high as possible; of equal sums the one with the most games wins.
     """
-    # Not the session of the request: it would keep its connection during the computation.
+    # Not the session of the request: it would hold a connection during the computation.
     async with resources.database.reading() as session:
         games = await queries.offers(session, budget=budget, limit=bundle.MAX_OFFERS)
     offers = [bundle.Offer(game.id, bundle.cents(game.price)) for game in games]
@@ -186,13 +186,13 @@ async def serve_till(socket: WebSocket, shop: ShopDep) -> None:
 
 @router.get("/{game_id}", response_model=GameOut, responses=problems(404))
 async def get_game(game_id: Id, session: ReadSessionDep) -> Game:
-    """Give one game."""
+    """Get one game."""
     return await queries.get(session, game_id)
 
 
 @router.put("/{game_id}", response_model=GameOut, responses=problems(404, 409))
 async def replace_game(game_id: Id, new: GameIn, session: SessionDep) -> Game:
-    """Put another game in the place of one."""
+    """Replace one game."""
     return await queries.replace(session, game_id, new)
 
 
@@ -204,18 +204,18 @@ async def remove_game(game_id: Id, session: SessionDep) -> None:
 
 @router.get("/{game_id}/stock", responses=problems(404))
 async def get_stock(game_id: Id, shop: ShopDep) -> Stock:
-    """Give price and stock of one game; requests that arrive together share one query."""
+    """Get price and stock of one game; concurrent requests share one query."""
     return await stock.look_up(shop.stock, game_id)
 
 
 @router.get("/{game_id}/advice", response_class=EventStream, responses=problems(404) | ADVISED)
 async def advise(game_id: Id, resources: ResourcesDep, shop: ShopDep) -> EventStream:
-    """Relay what the assistant says of a game, as server-sent events.
+    """Relay the advice of an assistant on a game, as server-sent events.
 
     Each message holds some words as `{"text": ...}`, and `done` is the last event.
-    When the assistant breaks off, the last event is `error` with a `detail`.
+    When the assistant fails midway, the last event is `error` with a `detail`.
     """
-    # Not the session of the request: the assistant takes its time.
+    # Not the session of the request: it would hold a connection while the assistant answers.
     async with resources.database.reading() as session:
         game = GameOut.model_validate(await queries.get(session, game_id))
     return EventStream(advice.events(shop.assistant, game))

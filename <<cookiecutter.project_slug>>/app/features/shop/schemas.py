@@ -1,4 +1,4 @@
-"""What crosses the wire."""
+"""Request and response bodies."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ Name = Annotated[
     AfterValidator(_printable),
     Field(examples=["Catan"], json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"}),
 ]
-# What the document tells of a price: clients may send a string, which keeps its cents, or a number.
+# The JSON schema of a price: a string, which keeps its cents, or a number.
 PRICE: JsonDict = {
     "anyOf": [
         {"type": "string", "pattern": r"^\d{1,8}(\.\d{1,2})?$"},
@@ -44,7 +44,7 @@ Cents = Annotated[Decimal, AfterValidator(_in_cents)]
 
 
 class GameIn(BaseModel):
-    """A game to add, or to put in the place of another."""
+    """A game to add, or to replace another."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,17 +65,17 @@ class GameOut(BaseModel):
 
 
 class GamePage(BaseModel):
-    """Some games in the order of their ids, and where to go on."""
+    """A page of games in the order of their ids."""
 
     games: list[GameOut]
     next: int | None = Field(description="`after` of the next page; null on the last")
 
     @classmethod
     def of(cls, found: Sequence[Mapping[str, Any]], *, limit: int) -> Self:
-        """Put the first `limit` games on a page; there is a next one if more were found."""
+        """Make a page of the first `limit` games; more games mean a next page."""
         games = found[:limit]
         following = games[-1]["id"] if len(found) > limit else None
-        # All at once, which takes a fraction of the time of one after another.
+        # Validated together, which is much faster than one by one.
         return cls.model_validate({"games": games, "next": following})
 
 
@@ -86,7 +86,7 @@ class Scan(BaseModel):
 
 
 class Stock(BaseModel):
-    """What a till needs to know of a game."""
+    """Price and stock of a game."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -96,56 +96,56 @@ class Stock(BaseModel):
 
 
 class ScanError(BaseModel):
-    """Why a scan has no answer; the till may go on."""
+    """Why a scan failed; the connection stays open."""
 
     error: str
 
 
 class ImportReport(BaseModel):
-    """What a catalogue file holds."""
+    """The result of parsing a catalogue file."""
 
-    valid: int = Field(description="rows that could be stored", examples=[1])
+    valid: int = Field(description="valid rows", examples=[1])
     errors: list[str] = Field(
-        description="what is wrong, by line; the first hundred",
+        description="errors by line; the first hundred",
         examples=[["line 3: price: Input should be greater than 0"]],
     )
 
 
 class Summary(BaseModel):
-    """The catalogue at a glance."""
+    """The summary of the catalogue."""
 
     games: int
     in_stock: int
-    value: Cents = Field(description="the price of all games in stock", examples=["61.90"])
-    as_of: datetime = Field(description="when it was counted")
+    value: Cents = Field(description="total price of all games in stock", examples=["61.90"])
+    as_of: datetime = Field(description="time of the computation")
 
 
 class Bundle(BaseModel):
     """The games that use a budget best."""
 
     games: list[GameOut]
-    total: Cents = Field(description="what they cost; at most the budget", examples=["61.90"])
+    total: Cents = Field(description="total price, at most the budget", examples=["61.90"])
 
     @classmethod
     def of(cls, games: Iterable[object]) -> Self:
-        """Put games together, with anything that has their fields."""
+        """Make a bundle of objects with the fields of a game."""
         found = [GameOut.model_validate(game) for game in games]
         return cls(games=found, total=sum((game.price for game in found), Decimal(0)))
 
 
 class Words(BaseModel):
-    """A piece of advice, in the order of the words."""
+    """The next words of the advice."""
 
     text: str
 
 
 class Complete(BaseModel):
-    """Nothing of the advice is missing."""
+    """The advice is complete."""
 
     pieces: int
 
 
 class BrokenOff(BaseModel):
-    """Why advice ends before it is complete."""
+    """Why the advice ended early."""
 
     detail: str

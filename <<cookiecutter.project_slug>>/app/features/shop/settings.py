@@ -1,4 +1,4 @@
-"""What can be set about the shop."""
+"""Settings of the shop."""
 
 from typing import Self
 
@@ -9,7 +9,7 @@ from slipway_kit.config import Group
 
 
 class Settings(Group):
-    """The limits of the shop, and the services that it calls."""
+    """Limits of the shop, and the services that it calls."""
 
     model_config = SettingsConfigDict(env_prefix="SHOP_")
 
@@ -17,22 +17,26 @@ class Settings(Group):
         default=4,
         ge=1,
         le=1000,
-        description="catalogue files that may wait per worker, 7 MiB each at most",
+        description="catalogue files in the import queue, per worker, 7 MiB each at most",
     )
     import_workers: int = Field(
-        default=1, ge=1, le=10, description="files stored at once per worker, a connection each"
+        default=1,
+        ge=1,
+        le=10,
+        description="files imported concurrently per worker, one database connection each",
     )
     summary_fresh_seconds: float = Field(
-        default=10, gt=0, le=3600, description="seconds until the summary is counted anew"
+        default=10, gt=0, le=3600, description="seconds until the summary is refreshed"
     )
     summary_max_age_seconds: float = Field(
-        default=300, gt=0, le=86_400, description="seconds after which an old summary is not shown"
+        default=300, gt=0, le=86_400, description="seconds until the summary expires"
     )
     assistant_url: HttpUrl | None = Field(
-        default=None, description="answers a game with advice as text; default: the house's own"
+        default=None,
+        description="URL of the assistant, which answers a game with text; default: built in",
     )
     announce_url: HttpUrl | None = Field(
-        default=None, description="is told of each new game; default: only the log is"
+        default=None, description="URL that each new game is posted to; default: only logged"
     )
 
     @model_validator(mode="after")
@@ -40,6 +44,6 @@ class Settings(Group):
         if self.summary_fresh_seconds >= self.summary_max_age_seconds:
             raise ValueError(
                 "SHOP_SUMMARY_FRESH_SECONDS is not below SHOP_SUMMARY_MAX_AGE_SECONDS;"
-                " no old summary could be shown while a new one is counted"
+                " a stale summary could not be returned while it is refreshed"
             )
         return self

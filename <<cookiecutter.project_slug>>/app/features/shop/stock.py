@@ -1,4 +1,4 @@
-"""Price and stock of single games, looked up together by whoever asks at the same time."""
+"""Price and stock of single games, in batched look-ups."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from slipway_kit.db import Database
 
 
 def batcher(database: Database) -> Batcher[int, Stock]:
-    """Return the batcher that makes one query of many look-ups."""
+    """Return the batcher that turns concurrent look-ups into one query."""
 
     async def load(ids: Sequence[int]) -> dict[int, Stock]:
         async with database.reading() as session:
@@ -19,7 +19,7 @@ def batcher(database: Database) -> Batcher[int, Stock]:
 
 
 async def look_up(stock: Batcher[int, Stock], game_id: int) -> Stock:
-    """Return what a till needs to know of a game or raise `GameNotFound`."""
+    """Return price and stock of a game or raise `GameNotFound`."""
     found = await stock.get(game_id)
     if found is None:
         raise queries.GameNotFound(game_id)

@@ -1,4 +1,4 @@
-"""The catalogue at a glance: counted once for everyone, and anew behind their backs."""
+"""The summary of the catalogue: cached, shared by all readers, refreshed in the background."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,10 @@ def _utc_now() -> datetime:
 
 
 class Summaries:
-    """Gives the summary of one worker, never older than the cache keeps it.
+    """The summary cache of one worker, with stale-while-revalidate.
 
-    Readers who find none wait for one count together. Once it is stale they get it at once all the
-    same, and one supervised task counts anew; when that fails the old one stays, and the next
-    reader tries again.
+    Without a cached summary all readers share one computation. A stale summary is returned at once
+    while one background task refreshes it; when that fails, the next reader starts another one.
     """
 
     def __init__(
@@ -39,10 +38,10 @@ class Summaries:
         self._refresh: asyncio.Task[None] | None = None
 
     async def get(self) -> Summary:
-        """Return the summary; its `as_of` says from when it is."""
+        """Return the summary; `as_of` is the time of its computation."""
         summary = await self._cache.get(_KEY, self._count)
         if self.age(summary) > self._fresh and (self._refresh is None or self._refresh.done()):
-            self._refresh = self._tasks.spawn(self._count_anew)
+            self._refresh = self._tasks.spawn(self._refresh_cache)
         return summary
 
     def age(self, summary: Summary) -> timedelta:
@@ -50,16 +49,16 @@ class Summaries:
         return max(self._now() - summary.as_of, timedelta())
 
     async def _count(self) -> Summary:
-        # Its own session: the count is shared, and outlives the request that began it.
+        # Its own session: the computation is shared, and may outlive the request.
         async with self._database.reading() as session:
             return await queries.summary(session, as_of=self._now())
 
-    async def _count_anew(self) -> None:
+    async def _refresh_cache(self) -> None:
         summary = await self._count()
 
         async def counted() -> Summary:
             return summary
 
-        # Only now, so that readers had the old one all the while.
+        # Deleted only now: until here readers get the old summary.
         await self._cache.delete(_KEY)
         await self._cache.get(_KEY, counted)

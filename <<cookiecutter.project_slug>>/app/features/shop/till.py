@@ -11,10 +11,10 @@ from slipway_kit.http import close_if_draining
 
 
 async def serve(socket: WebSocket, stock: Batcher[int, Stock]) -> None:
-    """Answer every scan until the till hangs up; a bad one gets an error, not a hang-up.
+    """Answer every scan until the till disconnects; an invalid one gets an error message.
 
-    A worker that leaves hangs up after its next answer, with 1012: come back, another one serves.
-    Nothing is kept between scans, no connection either, so any worker can serve any till.
+    A draining worker closes the socket with 1012 after its next answer, so that the till
+    reconnects to another worker. No state and no database connection is kept between scans.
     """
     await socket.accept()
     try:
