@@ -12,8 +12,8 @@ SERVICE = TEMPLATE / "<<cookiecutter.project_slug>>"
 PAGE = TEMPLATE / "kit/docs/settings.md"
 HEAD = """# Settings
 
-Each is an environment variable; `python -m app settings` prints those of a service, its own too.
-A value that makes no sense, or an unknown name like these, stops the start with a sentence.
+Each is an environment variable; `python -m app settings` prints those of the service too.
+An invalid value, or an unknown name with one of these prefixes, stops the start with one sentence.
 
 """
 

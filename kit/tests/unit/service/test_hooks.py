@@ -189,7 +189,7 @@ class TestHooks:
         assert answer.json()["detail"] == "The queue has no room."
 
     def test_a_change_is_in_the_document_of_the_api(self) -> None:
-        app = service(openapi_changes=example("The API's document")["OPENAPI_CHANGES"])
+        app = service(openapi_changes=example("The OpenAPI document")["OPENAPI_CHANGES"])
         assert app.openapi()["info"]["x-gateway"] == {"plan": "free"}
 
 
