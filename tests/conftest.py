@@ -3,11 +3,12 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from tests import baking
+from tests import baking, combinations
 
 COMBINATIONS = [(example, ci) for example in ("shop", "none") for ci in ("github", "gitlab")]
 
@@ -53,3 +54,36 @@ def state() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the checks of combinations run beside the tests, and ask last what became of them."""
+    items.sort(key=lambda item: (bool(item.get_closest_marker("last")), asked(item) is not None))
+
+
+def asked(item: pytest.Item) -> str | None:
+    """Return the name of the checks that a test waits for."""
+    given = getattr(item, "callspec", None)
+    name: str | None = given.params.get("checks") if given else None
+    return name
+
+
+@pytest.fixture(scope="session")
+def checking(
+    request: pytest.FixtureRequest,
+    source: Path,
+    used: dict[tuple[str, str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Future[None]]]:
+    """The checks that the tests of this session ask for, under way."""
+    ground = combinations.Ground(source, used, tmp_path_factory.mktemp("checks"))
+    names = filter(None, map(asked, request.session.items))
+    with combinations.checking(ground, names) as running:
+        yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _begin_checking(request: pytest.FixtureRequest) -> None:
+    """Begin with the first test, for the last ones take as long as all others."""
+    if any(map(asked, request.session.items)):
+        request.getfixturevalue("checking")

@@ -143,6 +143,7 @@ def get_or_nothing(port: int, path: str) -> str:
     return ""
 
 
+@pytest.mark.last
 def test_every_command_of_the_services_readme_was_run(
     used: dict[tuple[str, str], Path], state: Path
 ) -> None:
@@ -175,6 +176,7 @@ def test_the_readmes_name_targets_that_exist() -> None:
         assert set(commands(readme)) <= targets
 
 
+@pytest.mark.last
 def test_every_command_of_the_templates_readme_has_a_test() -> None:
     named = set(commands(baking.TEMPLATE / "README.md"))
     assert {"demo", "test"} <= named

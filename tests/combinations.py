@@ -1,0 +1,102 @@
+"""The checks of the library, of the unrendered tree and of each combination, run meanwhile."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import baking, machine
+
+CHECKS = ("lint", "types", "test")
+# The same tests, which must run most of the owner's code.
+MEASURED = ("lint", "types", "coverage")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the checks are run on: a clean copy, its bakes, and folders to write to."""
+
+    source: Path
+    used: dict[tuple[str, str], Path]
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """An environment in which mypy reads every library once for all combinations."""
+        return baking.environment(MYPY_CACHE_DIR=str(self.folder / "mypy"))
+
+
+def github_with_the_shop(ground: Ground) -> None:
+    """Check it where it lies."""
+    service = ground.used["shop", "github"]
+    baking.make("setup", *MEASURED, cwd=service, env=ground.environment, minutes=9)
+
+
+def github_without_example(ground: Ground) -> None:
+    """Check it where it lies."""
+    service = ground.used["none", "github"]
+    baking.make("setup", *MEASURED, cwd=service, env=ground.environment, minutes=9)
+
+
+def gitlab_with_the_shop_which_sets_itself_up_on_python_313(ground: Ground) -> None:
+    """Let it install everything, once."""
+    python = machine.find_python("3.13")
+    service = baking.bake(ground.source, ground.folder / "3.13", ci="gitlab")
+    output = baking.make("setup", f"PYTHON={python}", cwd=service, venv=".venv", minutes=9)
+    assert "Installing into .venv" in output
+    assert "Installing" not in baking.make("setup", cwd=service, venv=".venv")
+    assert "3.13" in baking.run(service / ".venv/bin/python", "-V", cwd=service)
+    baking.make(*CHECKS, cwd=service, venv=".venv", env=ground.environment, minutes=9)
+
+
+def gitlab_without_example_as_a_user_who_is_not_root(ground: Ground) -> None:
+    """Check it in a home folder of theirs."""
+    with machine.stranger() as user:
+        service = baking.bake(ground.source, user.home, ci="gitlab", example="none")
+        venv = machine.borrowed_venv(user.home / "venv", sys.prefix)
+        shutil.copy(service / "requirements-dev.txt", venv / "installed-requirements.txt")
+        user.own_everything()
+        user.run("make", f"VENV={venv}", *CHECKS, cwd=service)
+
+
+def the_unrendered_tree(ground: Ground) -> None:
+    """Check what is the template's own source."""
+    baking.make("lint", "types", cwd=baking.TEMPLATE, env=ground.environment, minutes=9)
+    service = baking.TEMPLATE / baking.SERVICE
+    baking.make("test", cwd=service, env=ground.environment, minutes=9)
+
+
+def the_library(ground: Ground) -> None:
+    """Run its tests against the unrendered tree."""
+    baking.make("test-kit", cwd=baking.TEMPLATE, env=ground.environment, minutes=9)
+
+
+COMBINATIONS: dict[str, Callable[[Ground], None]] = {
+    # The longest first.
+    each.__name__: each
+    for each in (
+        the_library,
+        gitlab_with_the_shop_which_sets_itself_up_on_python_313,
+        the_unrendered_tree,
+        gitlab_without_example_as_a_user_who_is_not_root,
+        github_without_example,
+        github_with_the_shop,
+    )
+}
+
+
+@contextmanager
+def checking(ground: Ground, names: Iterable[str]) -> Iterator[dict[str, Future[None]]]:
+    """Run these checks meanwhile, as many at once as there are CPUs."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        chosen = set(names)
+        yield {
+            name: threads.submit(check, ground)
+            for name, check in COMBINATIONS.items()
+            if name in chosen
+        }
+        threads.shutdown(wait=True, cancel_futures=True)
