@@ -45,7 +45,7 @@ def judge(releases: Iterable[Values]) -> list[dict[str, Any]]:
 
 def routes() -> set[str]:
     """Return the path of every route that the service itself has."""
-    found: list[str] = json.loads(_run(["-c", _ROUTES], ""))
+    found: list[str] = json.loads(_run(["-c", _ROUTES], "").splitlines()[-1])
     return set(found)
 
 
