@@ -1,11 +1,17 @@
 """Which of the library's tests run on a scaffolded service."""
 
+from pathlib import Path
+
 from tools import on_service
 from tools.mutate import QUARTERS
 
 
 def test_four_quarters_run_every_file_and_each_what_is_measured_always() -> None:
     files = {path.name for path in (on_service.KIT / "tests/e2e").glob("test_*.py")}
+    # Absolute: a path of the folder where pytest begins names another file once tests run.
+    given = [argument.partition("=")[2] for argument in on_service.left_out("e2e", 1)]
+    assert given
+    assert all(Path(path).is_absolute() and Path(path).exists() for path in given)
     runs = [
         files - {argument.rpartition("/")[2] for argument in on_service.left_out("e2e", commits)}
         for commits in range(101, 101 + QUARTERS)
