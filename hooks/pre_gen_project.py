@@ -1,8 +1,9 @@
-"""Refuse answers that would make a broken project, in one sentence."""
+"""Refuse answers that would make a broken project, and a bake that would lose an owner's files."""
 
 import json
 import re
 import sys
+from pathlib import Path
 
 ANSWERS = json.loads(r"""<< cookiecutter | jsonify >>""")
 CHOICES = {"example": ["shop", "none"], "ci": ["github", "gitlab"]}
@@ -14,11 +15,15 @@ PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 REGISTRY = rf"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]+)?(?:/{PART})*"
 
 
+# Folders that cookiecutter replaces as a whole.
+REPLACED = ["chart/dashboards", "chart/templates", "slipway_kit"]
+
+
 def problems() -> list[str]:
-    """Return what is wrong with the answers, one phrase each."""
+    """Return what is wrong with the answers given so far, one phrase each."""
     answers = {name: value for name, value in ANSWERS.items() if not name.startswith("_")}
     found = [phrase for name, value in answers.items() if (phrase := unfit(name, str(value)))]
-    slug, registry = str(answers["project_slug"]), str(answers["registry"])
+    slug, registry = (str(answers.get(name, "x")) for name in ("project_slug", "registry"))
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", slug):
         found.append(
             f"project_slug is {slug!r}: use lower-case letters, digits and dashes,"
@@ -27,7 +32,7 @@ def problems() -> list[str]:
     if not re.fullmatch(REGISTRY, registry):
         found.append(f"registry is {registry!r}: use a lower-case address such as ghcr.io/example")
     for name, allowed in CHOICES.items():
-        if answers[name] not in allowed:
+        if name in answers and answers[name] not in allowed:
             found.append(f"{name} is {answers[name]!r}: use one of {', '.join(allowed)}")
     return found
 
@@ -46,5 +51,27 @@ def unfit(name: str, value: str) -> str:
     return ""
 
 
-if found := problems():
+def losses() -> list[str]:
+    """Return what of an owner's folder this bake would replace or remove, one phrase each."""
+    template = json.loads(r"""<< template_files() | jsonify >>""")
+    ignored, files = template["ignored"], set(template["files"])
+    found = [
+        f"{path} is there, and the template's own would replace it:"
+        " remove one of the two, or bake from a clone of the template"
+        for path in ignored
+        if Path(path).exists()
+    ]
+    own = [
+        path
+        for folder in REPLACED
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file() and path.suffix != ".pyc" and path.as_posix() not in files
+    ]
+    return found + [f"{path} would be lost with its folder: move it first" for path in own]
+
+
+found = problems()
+if __name__ == "__main__":
+    found = found or losses()
+if found:
     sys.exit(f"error: {'; '.join(found)}")

@@ -25,7 +25,6 @@ REFUSED = {
     "a slug of 41 characters": {"project_slug": "a" * 41},
     "an empty slug": {"project_slug": ""},
     "a slug with a newline": {"project_slug": "shop\n"},
-    "a name that leaves no slug": {"project_name": "!!!"},
     "a control character": {"author": "Ann\x07"},
     "a newline": {"description": "one\ntwo"},
     "a line separator": {"description": "one\u2028two"},
@@ -135,9 +134,8 @@ def check_chart(service: Path) -> None:
 def test_a_bad_answer_is_refused_in_one_line(
     answers: dict[str, str], source: Path, tmp_path: Path
 ) -> None:
-    slug = {"project_slug": ""} if answers.get("project_name") == "!!!" else {}
-    (error,) = bake_or_error(source, tmp_path, answers | slug)
-    assert any(name in error for name in answers | slug)
+    (error,) = bake_or_error(source, tmp_path, answers)
+    assert any(name in error for name in answers)
 
 
 def test_the_sentence_is_all_that_is_shown_of_a_bad_answer(source: Path, tmp_path: Path) -> None:
@@ -154,6 +152,47 @@ def test_the_sentence_is_all_that_is_shown_of_a_bad_answer(source: Path, tmp_pat
     (line,) = done.stdout.splitlines()
     assert line.startswith("error: project_slug is 'Shop': use lower-case letters")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["Shop", "3d-shop"], "error: project_slug is '3d-shop'"),
+        (["Shop", "shop", "", "", "GHCR.io/Shop"], "error: registry is 'GHCR.io/Shop'"),
+    ],
+)
+def test_a_bad_answer_is_refused_before_the_next_question(
+    typed: list[str], said: str, source: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cookiecutter", source, "--default-config"],
+        cwd=tmp_path,
+        env=baking.environment(),
+        input="\n".join([*typed, ""]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"[{len(typed)}/7]" in done.stdout
+    assert f"[{len(typed) + 1}/7]" not in done.stdout
+    assert said in done.stdout
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("3D Shop", "service-3d-shop"),
+        ("!!!", "service"),
+        ("桌游", "zhuo-you"),
+        ("Ten words " * 8, "ten-words-ten-words-ten-words-ten-words"),
+    ],
+)
+def test_the_technical_name_that_is_offered_is_one_that_is_accepted(
+    name: str, slug: str, source: Path, tmp_path: Path
+) -> None:
+    assert baking.bake(source, tmp_path, project_name=name).name == slug
 
 
 @pytest.mark.parametrize("option", ["example", "ci"])

@@ -100,6 +100,71 @@ def test_everything_git_ignores_in_a_service_is_copied_unrendered_and_removed(
     assert set(seen.split()) == set(baking.files(baked["shop", "github"]))
 
 
+def bake_over(source: Path, folder: Path, **answers: str) -> subprocess.CompletedProcess[str]:
+    """Bake over the folder `board-games` in `folder`, as `--overwrite-if-exists` does."""
+    given = [f"{name}={value}" for name, value in answers.items()]
+    command = [sys.executable, "-m", "cookiecutter", source, "-f", "--no-input", *given]
+    return subprocess.run(
+        command, cwd=folder, env=baking.environment(), capture_output=True, text=True, check=False
+    )
+
+
+def owned(folder: Path) -> Path:
+    """Return an owner's repository that a service is baked over."""
+    own = folder / "board-games"
+    for name in (
+        *(".env", ".venv/bin/python", "build/report.html", "app/__pycache__/main.pyc"),
+        *(".github/workflows/own.yml", "app/features/shop/own.py", "notes/idea.txt"),
+    ):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).write_text("own\n")
+    (own / "empty").mkdir()
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    baking.run(*git, "init", "--quiet", cwd=own)
+    baking.run(*git, "commit", "--quiet", "--allow-empty", "--message", "own", cwd=own)
+    return own
+
+
+def test_a_bake_over_an_owners_folder_touches_nothing_but_what_it_writes(
+    source: Path, tmp_path: Path, baked: dict[tuple[str, str], Path]
+) -> None:
+    own = owned(tmp_path)
+    before = baking.files(own)
+    folders = {path for path in own.rglob("*") if path.is_dir()}
+    done = bake_over(source, tmp_path, ci="gitlab", example="none")
+    assert done.returncode == 0, done.stderr
+    written = baking.files(baked["none", "gitlab"])
+    assert baking.files(own) == before | written
+    assert all(path.is_dir() for path in folders)
+    baking.run("git", "fsck", "--strict", cwd=own)
+    baking.run("git", "log", "--oneline", cwd=own)
+
+
+def test_a_bake_that_would_replace_an_owners_files_is_refused_and_writes_nothing(
+    source: Path, tmp_path: Path
+) -> None:
+    used = tmp_path / "used"
+    shutil.copytree(source, used, symlinks=True)
+    litter(used / baking.SERVICE)
+    own = owned(tmp_path)
+    (own / "chart/templates").mkdir(parents=True)
+    (own / "chart/templates/own.yaml").write_text("own\n")
+    before = baking.files(own)
+    for template, lost in {used: (".env", ".venv"), source: ("chart/templates/own.yaml",)}.items():
+        done = bake_over(template, tmp_path)
+        assert done.returncode != 0
+        (error,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
+        assert all(name in error for name in lost), error
+        assert baking.files(own) == before
+
+
+def test_a_bake_ends_with_the_next_steps(source: Path, tmp_path: Path) -> None:
+    done = bake_over(source, tmp_path)
+    *_, title, setup, test, run = done.stdout.strip().splitlines()
+    assert title == f"Board Games is in {tmp_path}/board-games. Next, in that folder:"
+    assert [line.split()[1] for line in (setup, test, run)] == ["setup", "test", "run"]
+
+
 def bare(source: Path, folder: Path) -> Path:
     """Return a bare repository with the template in it."""
     work = folder / "work"
