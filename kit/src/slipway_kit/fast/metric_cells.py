@@ -8,7 +8,7 @@ functions are used.
 import mmap
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from inspect import getclosurevars
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,13 +18,15 @@ from prometheus_client import Histogram, mmap_dict, values
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 
 from slipway_kit.fast import guard
-from slipway_kit.http.request_metrics import Count, RequestMetrics
+from slipway_kit.http.finished import Count, RequestMetrics
 from slipway_kit.metrics.fast_paths import Observe, Observers, by_library
 from slipway_kit.metrics.files import ReservedDict
 
 # The doubles of a metric file, and the index of one value among them.
 Cell = tuple["memoryview[float]", int]
 _Cells = tuple[Sequence[Cell], Sequence[float], Sequence[float]]
+# Cached counters; the label sets of a service are fewer.
+_MAX_CACHED = 4096
 _KNOWN = frozenset({"21ef9304cfd20d59"})
 # A separate mapping of each file: an exported view keeps a mapping from being closed after a fork.
 _doubles: "WeakKeyDictionary[ReservedDict, memoryview[float]]" = WeakKeyDictionary()
@@ -52,7 +54,7 @@ def supported() -> bool:
 
 def enable(metrics: RequestMetrics) -> None:
     """Use cells for `metrics` and for the frequently observed histograms of this process."""
-    metrics.counter = partial(_counter, metrics)
+    metrics.counter = lru_cache(_MAX_CACHED)(partial(_counter, metrics))
     Observers.find = staticmethod(observer)
 
 

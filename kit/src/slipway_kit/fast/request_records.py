@@ -15,8 +15,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from slipway_kit.http.finished import FinishedRequest, Records
-from slipway_kit.http.request_metrics import NO_ROUTE, Count, RequestMetrics
+from slipway_kit.http.finished import NO_ROUTE, Count, FinishedRequest, Records, RequestMetrics
 from slipway_kit.logs import setup as logs
 
 # Combinations of method, route and status; clients can invent methods.

@@ -1,8 +1,7 @@
 """The HTTP layer: observation, limits, problems, OpenAPI, probes and streams."""
 
-from slipway_kit.http.drain import Drain, close_if_draining
 from slipway_kit.http.openapi import answer, problems
-from slipway_kit.http.probes import Check
+from slipway_kit.http.probes import Check, Drain, close_if_draining
 from slipway_kit.http.problem_details import problem_response
 from slipway_kit.http.streams import (
     KEEP_ALIVE,

@@ -7,12 +7,11 @@ import hashlib
 import html
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from mimetypes import guess_type
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 
@@ -35,50 +34,43 @@ _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 def install(app: FastAPI, server: ServerSettings, settings: OpenAPISettings) -> None:
     """Add Swagger UI at /docs and ReDoc at /redoc, where enabled."""
-    router = APIRouter(include_in_schema=False)
-    title = html.escape(app.title)
+    title, pages = html.escape(app.title), dict[str, HTMLResponse]()
     if server.serves_docs and server.docs_swagger_enabled:
-        router.add_api_route("/docs", _page_route(_swagger_ui(title), settings), name="swagger_ui")
+        pages["/docs"] = get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=f"{title} - Swagger UI",
+            swagger_js_url=f"{_FOLDER}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_FOLDER}/swagger-ui.css",
+            swagger_favicon_url=f"{_FOLDER}/favicon.png",
+        )
     if server.serves_docs and server.docs_redoc_enabled:
-        router.add_api_route("/redoc", _page_route(_redoc(title), settings), name="redoc")
-    if router.routes:
+        pages["/redoc"] = get_redoc_html(
+            openapi_url="openapi.json",
+            title=f"{title} - ReDoc",
+            redoc_js_url=f"{_FOLDER}/redoc.standalone.js",
+            redoc_favicon_url=f"{_FOLDER}/favicon.png",
+            with_google_fonts=False,
+        )
+    for path, page in pages.items():
+        _add_page(app, path, bytes(page.body), settings)
+    if pages:
         # One route for all files, so that metrics have one series.
-        router.add_api_route(f"/{_FOLDER}/{{name}}", asset)
-        app.include_router(router)
+        app.add_api_route(f"/{_FOLDER}/{{name}}", _asset, include_in_schema=False)
 
 
-def _swagger_ui(title: str) -> bytes:
-    page = get_swagger_ui_html(
-        openapi_url="openapi.json",
-        title=f"{title} - Swagger UI",
-        swagger_js_url=f"{_FOLDER}/swagger-ui-bundle.js",
-        swagger_css_url=f"{_FOLDER}/swagger-ui.css",
-        swagger_favicon_url=f"{_FOLDER}/favicon.png",
-    )
-    return bytes(page.body)
+def _add_page(app: FastAPI, path: str, page: bytes, settings: OpenAPISettings) -> None:
+    policy = {"Content-Security-Policy": _policy(page, settings)}
 
-
-def _redoc(title: str) -> bytes:
-    page = get_redoc_html(
-        openapi_url="openapi.json",
-        title=f"{title} - ReDoc",
-        redoc_js_url=f"{_FOLDER}/redoc.standalone.js",
-        redoc_favicon_url=f"{_FOLDER}/favicon.png",
-        with_google_fonts=False,
-    )
-    return bytes(page.body)
-
-
-def _page_route(page: bytes, settings: OpenAPISettings) -> Callable[[], Awaitable[Response]]:
     async def show() -> Response:
-        return HTMLResponse(page, headers={"Content-Security-Policy": _policy(page, settings)})
+        return HTMLResponse(page, headers=policy)
 
-    return show
+    app.add_api_route(path, show, include_in_schema=False)
 
 
 def _policy(page: bytes, settings: OpenAPISettings) -> str:
     """Return the Content-Security-Policy: own assets, own inline scripts, the API's servers."""
-    scripts = " ".join(f"'sha256-{_digest(script)}'" for script in _INLINE_SCRIPT.findall(page))
+    digests = [hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page)]
+    scripts = " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
     pictures, servers = _origins(settings.logo_url or ""), _origins(*settings.servers)
     # Both pages write styles while they run.
     return (
@@ -88,19 +80,14 @@ def _policy(page: bytes, settings: OpenAPISettings) -> str:
     )
 
 
-def _digest(script: bytes) -> str:
-    return b64encode(hashlib.sha256(script).digest()).decode()
-
-
 def _origins(*urls: str) -> str:
     found = [urlsplit(url) for url in urls]
     return " ".join(f"{url.scheme}://{url.netloc}" for url in found if url.netloc)
 
 
-def asset(name: str) -> Response:
-    """Return an asset of the pages; a plain `def`, since it reads from the disk."""
+# A plain `def`, since it reads from the disk.
+def _asset(name: str) -> Response:
     if name not in _FILES:
         raise NotFound("There is no such file.")
     content = _FILES[name].read_bytes().replace(_REMOTE_LOGO, _NO_PICTURE)
-    kind, _ = guess_type(name)
-    return Response(content, media_type=kind, headers=_BROWSERS_KEEP)
+    return Response(content, media_type=guess_type(name)[0], headers=_BROWSERS_KEEP)

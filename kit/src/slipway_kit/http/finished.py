@@ -1,12 +1,28 @@
-"""The log line and the metrics of a finished request."""
+"""The log line and the metrics of a finished request.
+
+Metrics are defined and counted by prometheus-fastapi-instrumentator. Its middleware is not used: it
+would match the route and measure the time a second time.
+"""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_fastapi_instrumentator.metrics import Info, default
 
-from slipway_kit.http.request_metrics import NO_ROUTE, RequestMetrics
+from slipway_kit.http.probes import PROBES
 from slipway_kit.http.routes import UNMATCHED, runs_on_loop
+
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+# The instrumentator's handler of requests that no route matched.
+NO_ROUTE = "none"
+# In place of a method; the instrumentator measures HTTP only.
+WEBSOCKET = "WEBSOCKET"
+
+# Takes seconds, bytes received and bytes sent, as the length headers say.
+Count = Callable[[float, int, int], None]
 
 log = structlog.get_logger("access")
 
@@ -27,26 +43,58 @@ class FinishedRequest(NamedTuple):
     # Trace id and span id in hexadecimal, if it was traced.
     trace: tuple[str, str] | None
 
-    @property
-    def mode(self) -> str | None:
-        """Where its route ran: on the event loop or in a thread."""
-        if self.endpoint is None:
-            return None
-        return "event loop" if runs_on_loop(self.endpoint) else "thread pool"
-
     def fields(self) -> dict[str, Any]:
         """Return the fields of its log line."""
+        mode = None
+        if self.endpoint is not None:
+            mode = "event loop" if runs_on_loop(self.endpoint) else "thread pool"
         return {
             "method": self.method,
             "route": self.route or UNMATCHED,
             "status": self.status,
             "ms": round(self.seconds * 1000, 2),
-            "mode": self.mode,
+            "mode": mode,
         }
 
     def log(self) -> None:
         """Write its log line."""
         log.info("request", **self.fields())
+
+
+class RequestMetrics:
+    """Counts requests in five metrics, which it registers in `registry`.
+
+    `counter` returns the function that counts the requests of one method, status class and
+    handler. It can be replaced until the first request is counted.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        count = default(registry=registry)
+        assert count is not None  # noqa: S101 (it is None for a registry that has them already)
+        self.instrumented: Callable[[Info], None] = count
+        self.counter: Callable[[str, str, str], Count] = self.count_by_instrumentator
+
+    def of(self, *, method: str, handler: str, status: int) -> Count:
+        """Return the function that counts a request of this method, handler and status."""
+        if method == WEBSOCKET or handler in PROBES:
+            return _ignore
+        return self.counter(method_label(method), f"{status // 100}xx", handler)
+
+    def count_by_instrumentator(self, method: str, status: str, handler: str) -> Count:
+        """Return a function that counts by the instrumentator's own."""
+
+        def count(seconds: float, received: int, sent: int) -> None:
+            info: Any = SimpleNamespace(
+                request=SimpleNamespace(headers={"Content-Length": received}),
+                response=SimpleNamespace(headers={"Content-Length": sent}),
+                method=method,
+                modified_handler=handler,
+                modified_status=status,
+                modified_duration=seconds,
+            )
+            self.instrumented(info)
+
+        return count
 
 
 class Records:
@@ -65,3 +113,12 @@ class Records:
         count = self.metrics.of(method=ended.method, handler=handler, status=ended.status)
         count(ended.seconds, ended.received, ended.sent)
         ended.log()
+
+
+def method_label(method: str) -> str:
+    """Return the label of a method; rare ones share one, to bound the number of series."""
+    return method if method in _METHODS else "other"
+
+
+def _ignore(*_: object) -> None:
+    """Count nothing."""

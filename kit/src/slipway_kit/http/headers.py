@@ -1,35 +1,20 @@
-"""Headers of every answer, and request ids."""
+"""Request ids, and the headers of every answer."""
 
 import re
-from random import getrandbits
+from collections.abc import Mapping
 
 from slipway_kit.config.server import ServerSettings
 
 # Request ids that are safe in logs and headers: no spaces, quotes or line ends.
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
-
 Headers = list[tuple[bytes, bytes]]
 
 
-def merged(headers: Headers, ours: Headers, defaults: Headers) -> Headers:
-    """Return the headers of an answer: `ours` replace its own, its own replace `defaults`."""
-    replaced, there = {name for name, _ in ours}, {name for name, _ in headers}
-    return [
-        *(header for header in headers if header[0] not in replaced),
-        *ours,
-        *(header for header in defaults if header[0] not in there),
-    ]
-
-
-def request_id_given(header: bytes | None) -> str | None:
+def request_id_given(headers: Mapping[bytes, bytes]) -> str | None:
     """Return the client's request id if it is safe in a log and a header."""
-    return header.decode() if header is not None and _ID.fullmatch(header) else None
-
-
-def new_request_id() -> str:
-    """Return a random request id."""
-    return f"{getrandbits(128):032x}"
+    given = headers.get(b"x-request-id")
+    return given.decode() if given and _ID.fullmatch(given) else None
 
 
 def security_headers(server: ServerSettings) -> Headers:

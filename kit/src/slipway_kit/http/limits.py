@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -77,7 +76,10 @@ class RequestLimits:
         timed = _TimedRequest(scope, receive, send, self._seconds)
         # Its arrival, if it waited for admission.
         began: float = scope.get("arrived") or self._clock()
-        asked, has_body = _parse_headers(scope)
+        headers = dict(scope["headers"])
+        asked = None
+        if _TIMEOUT in headers:
+            asked = request_context.parse_timeout(headers[_TIMEOUT].decode("latin-1"))
         if asked is None or asked >= self._seconds:
             timed.deadline = self._waiting[timed] = began + self._seconds
             if self._timer is None:
@@ -87,10 +89,11 @@ class RequestLimits:
             timed.expire_in(asked)
         request_context.begin(timed)
         try:
-            if has_body:
-                await self._limited(scope, receive, timed.send)
-            else:
+            if scope["http_version"].startswith("1") and _OF_BODIES.isdisjoint(headers):
                 await self._app(scope, receive, timed.send)
+            else:
+                length = headers.get(b"content-length", b"")
+                await self._limited(scope, receive, timed.send, length)
         except asyncio.CancelledError:
             if timed.timeout_answer is None or _this_task().uncancel() > 0:
                 raise
@@ -101,10 +104,9 @@ class RequestLimits:
             if timed.timeout_answer is not None:
                 await timed.timeout_answer
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> None:
         detail = f"The body is larger than {self._max_bytes} bytes."
-        length = Headers(scope=scope).get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_bytes:
+        if length.isdigit() and int(length) > self._max_bytes:
             response = problem_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, scope)
             await response(scope, receive, send)
             return
@@ -135,17 +137,6 @@ class RequestLimits:
             timed.expire()
 
 
-def _parse_headers(scope: Scope) -> tuple[float | None, bool]:
-    """Return the seconds that the client allows, and whether a body may follow."""
-    asked, has_body = None, not scope["http_version"].startswith("1")
-    for name, value in scope["headers"]:
-        if name in _OF_BODIES:
-            has_body = True
-        elif name == _TIMEOUT and asked is None:
-            asked = request_context.parse_timeout(value.decode("latin-1"))
-    return asked, has_body
-
-
 class _TimedRequest:
     """One request and its deadline."""
 
@@ -166,7 +157,8 @@ class _TimedRequest:
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, unless the request was answered with 504."""
         if self.timeout_answer is not None:
-            return _nothing()
+            # Dropped.
+            return asyncio.sleep(0)
         self._started, self.deadline = True, None
         return self._send(message)
 
@@ -199,7 +191,3 @@ def _this_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 (a running coroutine has a task)
     return task
-
-
-async def _nothing() -> None:
-    """Send nothing."""

@@ -1,16 +1,13 @@
 """Request metrics of an app, and /metrics of a single process."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server, values
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.finished import Records
-from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.http.finished import Records, RequestMetrics
 from slipway_kit.runtime import runtime_of
 
 
@@ -28,8 +25,8 @@ async def open_metrics(app: FastAPI, server: ServerSettings) -> AsyncIterator[No
         yield
         return
     both = CollectorRegistry()
-    for registry in (REGISTRY, runtime_of(app).get(CollectorRegistry)):
-        both.register(_Registry(registry))
+    both.register(REGISTRY)
+    both.register(runtime_of(app).get(CollectorRegistry))
     httpd, thread = start_http_server(server.metrics_port, addr=server.host, registry=both)
     try:
         yield
@@ -37,13 +34,3 @@ async def open_metrics(app: FastAPI, server: ServerSettings) -> AsyncIterator[No
         httpd.shutdown()
         httpd.server_close()
         thread.join()
-
-
-class _Registry(Collector):
-    """A registry as the collector of another one."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterable[Metric]:
-        return self._registry.collect()

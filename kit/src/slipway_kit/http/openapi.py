@@ -1,7 +1,6 @@
 """The OpenAPI document: FastAPI's, with its owner and the problems that routes answer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -9,12 +8,12 @@ from fastapi import FastAPI
 from fastapi.openapi.constants import REF_PREFIX
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, Field, model_validator
-from pydantic.json_schema import models_json_schema
 from pydantic_settings import SettingsConfigDict
 
 from slipway_kit.config.group import COMMAS, Group
 from slipway_kit.http.problem_details import MEDIA_TYPE, Problem, title
 
+_REFERENCE = f"{REF_PREFIX}{{model}}"
 _REPLACED = ("HTTPValidationError", "ValidationError")
 
 
@@ -74,16 +73,6 @@ class OpenAPISettings(Group):
             raise ValueError(message)
         return self
 
-    def contact(self, owner: str) -> dict[str, str]:
-        """Return OpenAPI's contact object; without a name it is the owner."""
-        name = self.contact_name or owner
-        return _given(name=name, email=self.contact_email, url=self.contact_url)
-
-    def license(self) -> dict[str, str] | None:
-        """Return OpenAPI's license object, or `None` when no licence is named."""
-        identifier, url = self.license_identifier, self.license_url
-        return _given(name=self.license_name, identifier=identifier, url=url) or None
-
 
 def _given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
@@ -127,8 +116,16 @@ def install(
     changes: Sequence[Callable[[dict[str, Any]], None]] = (),
 ) -> None:
     """Add owner, tags and problems to the document; each of `changes` may alter it in place."""
-    app.contact = settings.contact(owner)
-    app.license_info = settings.license()
+    app.contact = _given(
+        name=settings.contact_name or owner,
+        email=settings.contact_email,
+        url=settings.contact_url,
+    )
+    app.license_info = _given(
+        name=settings.license_name,
+        identifier=settings.license_identifier,
+        url=settings.license_url,
+    )
     app.terms_of_service = settings.terms_url
     app.servers = [{"url": url} for url in settings.servers]
     app.openapi_tags = [{"name": name, "description": text} for name, text in tags.items()]
@@ -156,14 +153,12 @@ def _complete(document: dict[str, Any], settings: OpenAPISettings) -> None:
     for path in document.get("paths", {}).values():
         for operation in path.values():
             _describe(operation)
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    problem = Problem.model_json_schema(mode="serialization", ref_template=_REFERENCE)
+    components = document.setdefault("components", {})
+    schemas = components.get("schemas", {}) | problem.pop("$defs") | {Problem.__name__: problem}
     for name in _REPLACED:
         schemas.pop(name, None)
-    _, definitions = models_json_schema(
-        [(Problem, "serialization")], ref_template=f"{REF_PREFIX}{{model}}"
-    )
-    schemas.update(definitions["$defs"])
-    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    components["schemas"] = dict(sorted(schemas.items()))
 
 
 def _describe(operation: dict[str, Any]) -> None:
@@ -172,25 +167,17 @@ def _describe(operation: dict[str, Any]) -> None:
     for response in responses.values():
         # FastAPI's schema says that each event is a string.
         response.get("content", {}).get("text/event-stream", {}).pop("schema", None)
-    for status in _common(operation):
-        responses.setdefault(str(int(status)), _response(status))
+    # The problems common to all operations of this shape.
+    statuses = {500, 503, 504}
+    if "requestBody" in operation:
+        statuses |= {400, 413, 422}
+    if operation.get("parameters"):
+        statuses.add(422)
+    for status in statuses:
+        responses.setdefault(str(status), _response(status))
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _common(operation: dict[str, Any]) -> set[HTTPStatus]:
-    """Return the problems common to all operations of this shape."""
-    statuses = {
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-    if "requestBody" in operation:
-        statuses |= {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
-    if "requestBody" in operation or operation.get("parameters"):
-        statuses.add(HTTPStatus.UNPROCESSABLE_ENTITY)
-    return statuses
-
-
 def _response(status: int) -> dict[str, Any]:
-    schema = {"$ref": f"{REF_PREFIX}{Problem.__name__}"}
+    schema = {"$ref": _REFERENCE.format(model=Problem.__name__)}
     return {"description": title(status), "content": {MEDIA_TYPE: {"schema": schema}}}

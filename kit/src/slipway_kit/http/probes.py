@@ -1,6 +1,7 @@
-"""Probes: liveness checks the event loop alone, readiness the dependencies as well.
+"""Probes, and the drain of a worker: it finishes its requests and sends clients to other workers.
 
-None uses a thread or the database pool, so they answer when both are exhausted.
+Liveness checks the event loop alone, readiness the dependencies as well. None of them uses a thread
+or the database pool, so they answer when both are exhausted.
 """
 
 import asyncio
@@ -9,11 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
+from starlette.status import WS_1012_SERVICE_RESTART
+from starlette.websockets import WebSocket
 
 from slipway_kit.clock import now
 from slipway_kit.errors import Unavailable
-from slipway_kit.http.drain import Drain
 from slipway_kit.runtime import Runtime, runtime_of
 
 # A result is reused for this long, however many probes arrive.
@@ -25,6 +27,29 @@ PAUSE_SECONDS = 5.0
 router = APIRouter(tags=["health"], include_in_schema=False)
 PROBES = frozenset({"/livez", "/startupz", "/health", "/readyz"})
 log = structlog.get_logger()
+
+
+class Drain:
+    """The drain of one app, which the worker process begins."""
+
+    def __init__(self) -> None:
+        self.draining = False
+
+    def begin(self) -> None:
+        """From now on readiness fails, and each answer closes its connection."""
+        self.draining = True
+
+
+async def close_if_draining(socket: WebSocket) -> bool:
+    """Close a WebSocket with 1012 if this worker drains, and return whether it did.
+
+    Call it when no message of the client is unanswered: at the end of the drain the server closes
+    every WebSocket with the same code, messages in flight or not.
+    """
+    drain = runtime_of(socket).get(Drain)
+    if drain.draining:
+        await socket.close(WS_1012_SERVICE_RESTART)
+    return drain.draining
 
 
 @dataclass(frozen=True)
@@ -50,11 +75,7 @@ class Readiness:
     """Runs the checks, at most once at a time and once per `REUSE_SECONDS`."""
 
     def __init__(
-        self,
-        checks: Sequence[Check],
-        runtime: Runtime,
-        *,
-        clock: Callable[[], float] = now,
+        self, checks: Sequence[Check], runtime: Runtime, *, clock: Callable[[], float] = now
     ) -> None:
         self._pending, self._runtime, self._clock = list(checks), runtime, clock
         self._asking: asyncio.Task[str | None] | None = None
@@ -64,7 +85,8 @@ class Readiness:
         """Return why the worker is not ready, or `None`."""
         if not self._pending:
             return None
-        if self._asking is None or self._stale(self._asking):
+        age = self._clock() - self._answered_at
+        if self._asking is None or (self._asking.done() and age >= REUSE_SECONDS):
             self._asking = asyncio.create_task(self._ask(), name="readiness")
         # shield: a prober that disconnects must not cancel the check for the others.
         return await asyncio.shield(self._asking)
@@ -83,9 +105,6 @@ class Readiness:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
 
-    def _stale(self, asked: asyncio.Task[str | None]) -> bool:
-        return asked.done() and self._clock() - self._answered_at >= REUSE_SECONDS
-
     async def _ask(self) -> str | None:
         found = await asyncio.gather(*map(self._answer, self._pending))
         self._answered_at = self._clock()
@@ -102,11 +121,6 @@ class Readiness:
             return check.no_answer
 
 
-def install(app: FastAPI) -> None:
-    """Add the probes."""
-    app.include_router(router)
-
-
 @asynccontextmanager
 async def open_readiness(runtime: Runtime, checks: Sequence[Check]) -> AsyncIterator[Readiness]:
     """Open the readiness of /readyz, and run `checks` until they have passed."""
@@ -121,14 +135,12 @@ async def open_readiness(runtime: Runtime, checks: Sequence[Check]) -> AsyncIter
 
 
 @router.get("/livez")
-async def live() -> dict[str, str]:
-    """Answer while the event loop runs; a failing database must not restart the pod."""
-    return {"status": "ok"}
-
-
 @router.get("/startupz")
-async def started() -> dict[str, str]:
-    """Answer once the start-up is over: before that the port is not served."""
+async def live() -> dict[str, str]:
+    """Answer while the event loop runs, and not before the start-up is over.
+
+    A failing database must not restart the pod.
+    """
     return {"status": "ok"}
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from itertools import chain
+from http.client import responses
 from typing import Any
 from urllib.parse import quote
 
@@ -53,9 +53,9 @@ def install(app: FastAPI) -> None:
     There is no handler for `Exception`, which Starlette would run outside every middleware, without
     the request id. The outermost middleware answers those.
     """
-    app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.exception_handler(ServiceError)(_service_error)
+    app.exception_handler(HTTPException)(_http_exception)
+    app.exception_handler(RequestValidationError)(_invalid)
 
 
 def problem_response(
@@ -84,22 +84,17 @@ def problem_response(
 
 def title(status: int) -> str:
     """Return the phrase of a status, the same in every version of Python."""
-    try:
-        return _TITLES.get(status) or HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
+    return _TITLES.get(status) or responses.get(status, "Error")
 
 
-async def _service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)  # noqa: S101 - Starlette's type of handlers is wider
+async def _service_error(request: Request, error: ServiceError) -> Response:
     # Shed requests are counted: a log line for each would cost more than the refusal.
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Overloaded):
         log.warning("service error", error=type(error).__name__, cause=cause(error))
     return problem_response(error.status, str(error), request.scope, headers=error.headers)
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette's type of handlers is wider
+async def _http_exception(request: Request, error: HTTPException) -> Response:
     status = error.status_code
     if status < HTTPStatus.OK or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
         return Response(status_code=status, headers=error.headers)
@@ -118,11 +113,10 @@ def _allow(request: Request) -> dict[str, str]:
     ]
     # A path with a parameter may match too, but is another resource.
     own = [route.methods or () for route in routes if route.path == routes[0].path]
-    return {"Allow": ", ".join(sorted({*chain(*own)}))} if own else {}
+    return {"Allow": ", ".join(sorted(set().union(*own)))} if own else {}
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     problems = error.errors()
     if any(problem["type"] == "json_invalid" for problem in problems):
         return problem_response(HTTPStatus.BAD_REQUEST, "The body is not JSON.", request.scope)

@@ -21,8 +21,7 @@ def runs_on_loop(call: Callable[..., Any] | None) -> bool:
 
 def route_template(scope: Scope) -> str | None:
     """Return the template of the matched route with every prefix, never the path itself."""
-    # FastAPI keeps the template of an HTTP route in its own context, that of a WebSocket in the
-    # route.
+    # FastAPI keeps the template of an HTTP route in its own context.
     context = scope.get("fastapi", {}).get("effective_route_context")
     return getattr(context, "path", None) or getattr(scope.get("route"), "path", None) or None
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
@@ -26,8 +26,11 @@ class Stream(StreamingResponse):
     transaction inside, to the garbage collector.
     """
 
+    # More headers of the response.
+    more: ClassVar[dict[str, str]] = {}
+
     def __init__(self, items: AsyncGenerator[str, None], status_code: int = 200) -> None:
-        super().__init__(items, status_code)
+        super().__init__(items, status_code, self.more)
         self._items = items
 
     async def stream_response(self, send: Send) -> None:
@@ -48,11 +51,7 @@ class EventStream(Stream):
     """Server-sent events, which proxies must neither cache nor buffer."""
 
     media_type = "text/event-stream"
-
-    def __init__(self, items: AsyncGenerator[str, None], status_code: int = 200) -> None:
-        super().__init__(items, status_code)
-        self.headers["Cache-Control"] = "no-store"
-        self.headers["X-Accel-Buffering"] = "no"
+    more: ClassVar = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def event(data: BaseModel, *, name: str | None = None) -> str:
@@ -82,7 +81,8 @@ async def with_keep_alives(
                 async with deadline(seconds):
                     item = await queue.get()
             if isinstance(item, _End):
-                item.raise_error()
+                if item.error is not None:
+                    raise item.error
                 return
             if item is None and source.done() and queue.empty():
                 raise RuntimeError("the items of a stream were cancelled from elsewhere")
@@ -98,10 +98,6 @@ class _End:
     """Marks the end of the items."""
 
     error: Exception | None
-
-    def raise_error(self) -> None:
-        if self.error is not None:
-            raise self.error
 
 
 async def _fill(

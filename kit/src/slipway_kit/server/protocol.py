@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from slipway_kit.clock import now
-from slipway_kit.http.drain import Drain
+from slipway_kit.http.probes import Drain
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding

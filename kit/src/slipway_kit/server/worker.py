@@ -23,7 +23,7 @@ from uvicorn_worker import UvicornWorker
 from slipway_kit.capacity.sums import ShutdownPlan
 from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.drain import Drain
+from slipway_kit.http.probes import Drain
 from slipway_kit.logs import setup as logs
 from slipway_kit.overload.admission import Admission
 from slipway_kit.runtime import runtime_of

@@ -21,11 +21,9 @@ from slipway_kit.http import (
     probes,
     problem_details,
 )
-from slipway_kit.http.admission import AdmissionMiddleware
-from slipway_kit.http.drain import Drain
 from slipway_kit.http.finished import Records
-from slipway_kit.http.probes import Check
-from slipway_kit.http.refusals import Refusals
+from slipway_kit.http.probes import Check, Drain
+from slipway_kit.http.refusals import AdmissionMiddleware, Refusals
 from slipway_kit.logs.setup import LogSetup
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
@@ -97,7 +95,7 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
     # Routes are matched in order: those with the most requests come first.
     for router in routers(features):
         app.include_router(router, prefix="/api/v1", dependencies=dependencies)
-    probes.install(app)
+    app.include_router(probes.router)
     problem_details.install(app)
     openapi.install(
         app,

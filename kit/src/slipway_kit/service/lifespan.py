@@ -8,8 +8,7 @@ from fastapi import FastAPI
 
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http import metrics
-from slipway_kit.http.drain import Drain
-from slipway_kit.http.probes import Check, open_readiness
+from slipway_kit.http.probes import Check, Drain, open_readiness
 from slipway_kit.metrics.saturation import Sampled, open_saturation
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding

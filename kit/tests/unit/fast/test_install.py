@@ -11,8 +11,7 @@ from structlog.testing import capture_logs
 
 from slipway_kit import fast
 from slipway_kit.fast import fastapi_memo, metric_cells, span_bytes
-from slipway_kit.http.finished import Records
-from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.http.finished import Records, RequestMetrics
 from slipway_kit.logs import setup as logs
 from slipway_kit.tracing.provider import Traces
 

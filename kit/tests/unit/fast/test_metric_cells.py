@@ -13,7 +13,7 @@ from prometheus_fastapi_instrumentator import metrics as instrumentator
 
 from kit.tests.support.metrics import restored_metrics
 from slipway_kit.fast import metric_cells
-from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.http.finished import RequestMetrics
 from slipway_kit.metrics import fast_paths, files
 
 REQUESTS = st.lists(

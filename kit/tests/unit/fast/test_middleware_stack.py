@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 from starlette.middleware.errors import ServerErrorMiddleware
 
 from slipway_kit.fast import middleware_stack
-from slipway_kit.http.drain import Drain
 from slipway_kit.http.observation import ObservationMiddleware
+from slipway_kit.http.probes import Drain
 from slipway_kit.tracing.provider import Traces
 
 

@@ -13,8 +13,7 @@ from structlog.typing import EventDict
 
 from slipway_kit.fast import request_records
 from slipway_kit.fast.request_records import BatchedRecords
-from slipway_kit.http.finished import FinishedRequest, Records
-from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.http.finished import FinishedRequest, Records, RequestMetrics
 from slipway_kit.logs import setup as logs
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from slipway_kit.errors import Unavailable
-from slipway_kit.http.drain import Drain
 from slipway_kit.http.limits import RequestLimits
 from slipway_kit.http.observation import ObservationMiddleware
+from slipway_kit.http.probes import Drain
 from slipway_kit.http.routes import runs_on_loop
 from slipway_kit.request_context import deadline_within
 from slipway_kit.tracing.provider import Traces

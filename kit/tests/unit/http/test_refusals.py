@@ -7,9 +7,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.admission import AdmissionMiddleware
-from slipway_kit.http.drain import Drain
-from slipway_kit.http.refusals import Refusals
+from slipway_kit.http.probes import Drain
+from slipway_kit.http.refusals import AdmissionMiddleware, Refusals
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
 from slipway_kit.testing.asgi import scope

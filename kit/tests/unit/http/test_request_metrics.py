@@ -3,8 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from slipway_kit.http import request_metrics
-from slipway_kit.http.request_metrics import RequestMetrics
+from slipway_kit.http.finished import RequestMetrics
 
 
 def test_a_request_is_counted_with_its_bytes() -> None:
@@ -33,13 +32,3 @@ def test_unknown_methods_share_one_series() -> None:
         metrics.of(method=method, handler="/a", status=405)(0.1, 0, 0)
     labels = {"method": "other", "handler": "/a", "status": "4xx"}
     assert registry.get_sample_value("http_requests_total", labels) == 3
-
-
-def test_cached_counters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_metrics, "_MAX_CACHED", 3)
-    metrics = RequestMetrics(CollectorRegistry())
-    for number in range(10):
-        metrics.of(method="GET", handler=f"/{number}", status=200)(0.1, 0, 0)
-    assert len(metrics._known) <= 3
-    last = metrics.of(method="GET", handler="/9", status=201)
-    assert last is metrics.of(method="GET", handler="/9", status=200)

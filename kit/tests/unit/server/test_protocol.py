@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 
 from kit.tests.support.turns import turns, until
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.drain import Drain
+from slipway_kit.http.probes import Drain
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.queue_limit import PoolState, QueueLimit
