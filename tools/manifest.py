@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "kit/src/slipway_kit"
 
 def text() -> str:
     """Return what MANIFEST should hold."""
-    verify = run_path(str(PACKAGE / "verify.py"))
+    verify = run_path(str(PACKAGE / "dev/verify.py"))
     return str(verify["render"](verify["sums"](PACKAGE)))
 
 

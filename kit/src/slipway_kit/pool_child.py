@@ -5,6 +5,7 @@ import, and sets up the log once one of them imports `logging`.
 """
 
 import pickle
+import signal
 import socket
 import struct
 import sys
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from slipway_kit.system import exit_with_parent
+from slipway_kit.system import die_with_parent
 
 # The length of an answer, in front of it.
 LENGTH = struct.Struct("!Q")
@@ -54,7 +55,7 @@ class Answer:
 
 def serve(descriptor: int, parent: int) -> None:
     """Answer each job on the socket until the worker closes it."""
-    exit_with_parent(parent=parent)
+    die_with_parent(signal.SIGKILL, parent=parent)
     with (
         socket.socket(fileno=descriptor) as connection,
         connection.makefile("rb") as jobs,

@@ -8,10 +8,6 @@ from starlette.requests import HTTPConnection
 P = TypeVar("P")
 
 
-class MissingPart(LookupError):
-    """No part of that type was added."""
-
-
 class Runtime:
     """The parts of one application by type, one of each."""
 
@@ -29,11 +25,11 @@ class Runtime:
         return part
 
     def get(self, kind: type[P]) -> P:
-        """Return the part of this type or raise `MissingPart`."""
+        """Return the part of this type or raise `LookupError`."""
         try:
             return cast("P", self._parts[kind])
         except KeyError:
-            raise MissingPart(
+            raise LookupError(
                 f"The runtime has no {kind.__qualname__}: add one where the service is assembled;"
                 " parts that the lifespan opens exist only while the service runs."
             ) from None

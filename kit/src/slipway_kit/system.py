@@ -4,7 +4,6 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from slipway_kit.clock import now
 # Signals that ask a process to terminate.
 _TERMINATION = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _PR_SET_PDEATHSIG = 1
-_POLL_SECONDS = 1.0
 
 
 @contextmanager
@@ -45,22 +43,6 @@ def die_with_parent(sig: signal.Signals, *, parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, sig)
     if os.getppid() != parent:
         os.kill(os.getpid(), sig)
-
-
-def exit_with_parent(*, parent: int) -> None:
-    """Kill this process when `parent` ends.
-
-    Without help of the kernel a thread polls each second, as far as the GIL lets it run.
-    """
-    die_with_parent(signal.SIGKILL, parent=parent)
-    if sys.platform != "linux":
-        threading.Thread(target=_exit_after, args=[parent], daemon=True).start()
-
-
-def _exit_after(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_POLL_SECONDS)
-    os._exit(1)
 
 
 def child_is_running(pid: int) -> bool:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from slipway_kit import system as processes
-from slipway_kit.server.recycling import Recycling, RecyclingLock
+from slipway_kit.server.recycling import Recycling
 
 
 def child(*, ignores_sigterm: bool = False) -> int:
@@ -64,18 +64,13 @@ def test_a_child_of_a_dead_parent_ends_at_once(
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM
 
 
-@pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_a_busy_process_exits_with_its_parent_also_without_help_of_the_kernel(
-    monkeypatch: pytest.MonkeyPatch, platform: str
-) -> None:
+def test_a_busy_process_exits_with_its_parent() -> None:
     told, tell = os.pipe()
     middle = os.fork()
     if middle == 0:
         busy = os.fork()
         if busy == 0:
-            monkeypatch.setattr(sys, "platform", platform)
-            monkeypatch.setattr(processes, "_POLL_SECONDS", 0.01)
-            processes.exit_with_parent(parent=os.getppid())
+            processes.die_with_parent(signal.SIGKILL, parent=os.getppid())
             os.write(tell, str(os.getpid()).encode())
             time.sleep(30)
         time.sleep(30)
@@ -97,26 +92,25 @@ def wait_for_end(pid: int) -> None:
 
 
 def test_workers_are_recycled_after_max_requests_and_one_at_a_time() -> None:
-    lock = RecyclingLock()
-    recycling = Recycling(10, lock)
-    assert not recycling.due(9)
-    assert not Recycling(0, lock).due(10**9)
-    other = holder(lock)
+    recycling = Recycling()
+    assert not recycling.due(9, maximum=10)
+    assert not recycling.due(10**9, maximum=0)
+    other = holder(recycling)
     try:
-        assert not recycling.due(10), "the other one is leaving"
+        assert not recycling.due(10, maximum=10), "the other one is leaving"
     finally:
         processes.terminate_child(other, timeout_seconds=1)
-    assert recycling.due(10)
-    lock._file.close()
+    assert recycling.due(10, maximum=10)
+    recycling._file.close()
 
 
-def holder(lock: RecyclingLock) -> int:
+def holder(recycling: Recycling) -> int:
     """Fork a worker that takes the lock and exits late."""
     taken, told = os.pipe()
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.write(told, b"1" if Recycling(10, lock).due(10) else b"0")
+        os.write(told, b"1" if recycling.due(10, maximum=10) else b"0")
         time.sleep(30)
         os.kill(os.getpid(), signal.SIGKILL)
     assert os.read(taken, 1) == b"1"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway_kit import __version__, verify
+from slipway_kit import __version__
+from slipway_kit.dev import verify
 
 PACKAGE = verify.PACKAGE
 
@@ -56,7 +57,7 @@ def test_an_edited_a_missing_and_an_added_file_are_named_in_one_sentence_each(co
 def test_a_folder_that_was_copied_in_part_is_named_once_for_each_folder_that_lacks(
     copy: Path,
 ) -> None:
-    for name in ("db", "dev", "__init__.py"):
+    for name in ("db", "testing", "__init__.py"):
         path = copy / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     done = run(copy, "verify")
@@ -64,8 +65,15 @@ def test_a_folder_that_was_copied_in_part_is_named_once_for_each_folder_that_lac
     assert [line.split()[1] for line in done.stderr.splitlines()] == [
         "slipway_kit/__init__.py",
         "slipway_kit/db/",
-        "slipway_kit/dev/",
+        "slipway_kit/testing/",
     ]
+
+
+def test_a_copy_without_development_tools_says_so(copy: Path) -> None:
+    shutil.rmtree(copy / "dev")
+    done = run(copy, "verify")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: slipway_kit/dev/ is missing: ")
 
 
 def test_a_copy_without_its_sums_says_so(copy: Path) -> None:

@@ -11,49 +11,28 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO
 
 import anyio
 import structlog
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
-from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 from prometheus_client import REGISTRY
 
 from slipway_kit.config.group import read
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.distribution import require_one_version
 from slipway_kit.errors import SettingsError, Unavailable
 from slipway_kit.logs import setup as logs
 from slipway_kit.metrics import exporter, files
 from slipway_kit.metrics.folder import MetricsFolder
-from slipway_kit.server.ports import listen, require_free
-from slipway_kit.server.recycling import RecyclingLock
+from slipway_kit.server.recycling import Recycling
+from slipway_kit.server.start_checks import listen, require_free, require_one_version
 from slipway_kit.system import die_with_parent, termination_signals_blocked
 
 log = structlog.get_logger()
-
-
-class StartHistory:
-    """Two flags in shared memory: whether a worker ever was ready, or ever failed to start."""
-
-    def __init__(self) -> None:
-        self._flags = mmap.mmap(-1, 2)
-
-    def ready(self) -> None:
-        """Record that a worker is ready."""
-        self._flags[0] = 1
-
-    def failed(self) -> None:
-        """Record that a worker could not start."""
-        self._flags[1] = 1
-
-    @property
-    def no_worker_starts(self) -> bool:
-        """Whether workers failed to start and none was ever ready."""
-        return bool(self._flags[1]) and not self._flags[0]
 
 
 @dataclass
@@ -63,8 +42,9 @@ class Master:
     folder: MetricsFolder
     exporter: exporter.Exporter | None
     identity: files.SlotIdentity = field(default_factory=files.SlotIdentity)
-    recycling_lock: RecyclingLock = field(default_factory=RecyclingLock)
-    history: StartHistory = field(default_factory=StartHistory)
+    recycling: Recycling = field(default_factory=Recycling)
+    # Shared with the workers: whether one of them ever was ready.
+    was_ready: mmap.mmap = field(default_factory=partial(mmap.mmap, -1, 1))
 
 
 class JsonLogger(Logger):  # type: ignore[misc]  # the package has no types
@@ -108,9 +88,6 @@ class Hooks:
         manage_workers = arbiter.manage_workers
 
         def supervise() -> None:
-            if arbiter.service.history.no_worker_starts:
-                reason = "no worker could start; the log says why"
-                raise HaltServer(reason, Arbiter.WORKER_BOOT_ERROR)
             _ensure_exporter(arbiter)
             manage_workers()
 

@@ -9,9 +9,9 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+import traceback
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -46,15 +46,6 @@ class WatchdogSettings(Group):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The line that a thread executes, its stack, and the request it serves."""
-
-    line: str
-    stack: tuple[str, ...]
-    request: dict[str, Any]
-
-
 class Watchdog:
     """Compares heartbeats with the clock: the loop calls `beat`, the watching thread `check`.
 
@@ -66,11 +57,11 @@ class Watchdog:
         self,
         *,
         stall_seconds: float,
-        find_position: Callable[[], Position | None],
+        position: Callable[[], dict[str, Any]],
         clock: Callable[[], float] = now,
         cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
-        self._stall_seconds, self._find_position = stall_seconds, find_position
+        self._stall_seconds, self._position = stall_seconds, position
         self._clock, self._cpu_clock = clock, cpu_clock
         self.period = stall_seconds / 2
         self._beat = self._checked = self._running_since = clock()
@@ -95,16 +86,8 @@ class Watchdog:
         late = now - max(beat + self.period, self._running_since)
         if self._stalled is None and late > self._stall_seconds:
             self._stalled = beat
-            self._report(late)
-
-    def _report(self, late: float) -> None:
-        STALLS.inc()
-        position = self._find_position()
-        found: dict[str, Any] = {}
-        if position is not None:
-            # Not `stack`, which structlog reserves.
-            found = {"line": position.line, "frames": position.stack, **position.request}
-        log.warning("event loop is blocked", seconds=round(late, 3), **found)
+            STALLS.inc()
+            log.warning("event loop is blocked", seconds=round(late, 3), **self._position())
 
 
 @asynccontextmanager
@@ -114,68 +97,49 @@ async def open_watchdog(settings: WatchdogSettings) -> AsyncIterator[None]:
         yield
         return
     here, done = threading.get_ident(), threading.Event()
-    watchdog = Watchdog(
-        stall_seconds=settings.stall_seconds, find_position=lambda: position_of(here)
-    )
+    watchdog = Watchdog(stall_seconds=settings.stall_seconds, position=lambda: position_of(here))
+
+    async def beat() -> None:
+        while True:
+            watchdog.beat()
+            await asyncio.sleep(watchdog.period)
 
     def watch() -> None:
         while not done.wait(watchdog.period):
             watchdog.check()
 
-    heartbeat = _Heartbeat(watchdog)
+    heartbeat = asyncio.create_task(beat())
     thread = threading.Thread(target=watch, name="watchdog", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        heartbeat.stop()
+        heartbeat.cancel()
         done.set()
         thread.join()
 
 
-class _Heartbeat:
-    """Calls `beat` on the running loop until it is stopped."""
-
-    def __init__(self, watchdog: Watchdog) -> None:
-        self._watchdog, self._loop = watchdog, asyncio.get_running_loop()
-        self._timer: asyncio.Handle = self._loop.call_soon(self._beat)
-
-    def _beat(self) -> None:
-        self._watchdog.beat()
-        self._timer = self._loop.call_later(self._watchdog.period, self._beat)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-
-def position_of(thread: int) -> Position | None:
-    """Return the position of a thread: its innermost line outside libraries, and its stack."""
+def position_of(thread: int) -> dict[str, Any]:
+    """Return what a thread executes: its innermost line outside libraries, stack and request."""
     innermost = sys._current_frames().get(thread)  # noqa: SLF001 (documented, for debuggers)
     if innermost is None:
-        return None
-    frames = list(_outwards(innermost))
+        return {}
+    frames = [frame for frame, _ in traceback.walk_stack(innermost)]
     own = (frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES))
+    # Not `stack`, which structlog reserves.
     stack = tuple(_line(frame) for frame in reversed(frames[:_FRAMES]))
-    return Position(_line(next(own, innermost)), stack, _request(frames))
-
-
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+    return {"line": _line(next(own, innermost)), "frames": stack, **_request(frames)}
 
 
 def _line(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
-def _request(frames: list[FrameType]) -> dict[str, Any]:
+def _request(frames: list[FrameType]) -> dict[str, str]:
     """Find the request by the `scope` of an ASGI application on the stack."""
     for frame in frames:
         scope = frame.f_locals.get("scope")
         if isinstance(scope, dict) and "request_id" in scope:
-            return {
-                "request_id": scope["request_id"],
-                "route": route_template(scope) or UNMATCHED,
-            }
+            route = route_template(scope) or UNMATCHED
+            return {"request_id": scope["request_id"], "route": route}
     return {}

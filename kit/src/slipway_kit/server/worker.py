@@ -2,7 +2,6 @@
 
 import asyncio
 import atexit
-import contextlib
 import faulthandler
 import os
 import signal
@@ -10,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, ClassVar, cast
 
@@ -20,16 +20,14 @@ from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from slipway_kit.capacity.sums import ShutdownPlan
 from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.probes import Drain
 from slipway_kit.logs import setup as logs
 from slipway_kit.overload.admission import Admission
-from slipway_kit.runtime import runtime_of
+from slipway_kit.runtime import Runtime, runtime_of
 from slipway_kit.server.acceptor import Acceptor
 from slipway_kit.server.protocol import BoundedProtocol, HttpProtocol
-from slipway_kit.server.recycling import Recycling
 from slipway_kit.system import unblock_termination_signals
 
 log = structlog.get_logger()
@@ -56,47 +54,42 @@ class DrainingServer(Server):
     that is recycled or has lost its master closes the port at once.
     """
 
-    def __init__(  # noqa: PLR0913 (each is used)
-        self,
-        config: Config,
-        *,
-        drain: Drain,
-        plan: ShutdownPlan,
-        recycling: Recycling,
-        orphaned: Callable[[], bool],
-        ready: Callable[[], None],
-        start_seconds: float,
-        busy: Callable[[], bool],
-    ) -> None:
+    def __init__(self, config: Config, runtime: Runtime, worker: "DrainingWorker") -> None:
         super().__init__(config)
-        self._drain, self._plan = drain, plan
-        self._recycling, self._orphaned, self._ready = recycling, orphaned, ready
-        self._start_seconds, self._busy = start_seconds, busy
+        self._drain, self._admission = runtime.get(Drain), runtime.get(Admission)
+        self._settings = runtime.get(ServerSettings)
+        self._plan = self._settings.shutdown
+        self._worker = worker
         self._drained_at: float | None = None
         self._closed = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the lifespan, then accept connections; exit when the start takes too long."""
+        seconds = self._settings.startup_seconds + _START_GRACE_SECONDS
         try:
-            async with asyncio.timeout(self._start_seconds):
+            async with asyncio.timeout(seconds):
                 await super().startup([])
         except TimeoutError:
-            log.error("start-up took too long", seconds=self._start_seconds)  # noqa: TRY400 (the next line has the stack)
+            log.error("start-up took too long", seconds=seconds)  # noqa: TRY400 (the next line has the stack)
             await _cancel_lifespan()
             sys.exit(STARTUP_FAILURE)
-        for listening in sockets or []:
-            acceptor = Acceptor(listening, self._protocol, busy=self._busy, tls=self.config.ssl)
-            self.servers.append(cast("asyncio.Server", acceptor))
-        self._ready()
-
-    def _protocol(self) -> asyncio.Protocol:
-        """Return the protocol of a new connection, as uvicorn creates it."""
-        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+        # As uvicorn creates the protocol of a new connection.
+        factory = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        protocol = partial(
+            factory,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        return protocol
+        for listening in sockets or []:
+            acceptor = Acceptor(
+                listening,
+                protocol,
+                busy=lambda: self._admission.backlogged,
+                tls=self.config.ssl,
+            )
+            self.servers.append(cast("asyncio.Server", acceptor))
+        self._worker.report_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second SIGTERM changes nothing, SIGINT and SIGQUIT end it early.
@@ -130,23 +123,23 @@ class DrainingServer(Server):
         if not self._closed:
             self._drain_if_needed()
         if counter % _TICKS_A_SECOND == 0:
-            self._end_slow_heads()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.end_if_slow()
         if self._drained_at is None:
             return False
         drained = self._closed and not self.server_state.connections
         return drained or now() >= self._drained_at
 
-    def _end_slow_heads(self) -> None:
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, BoundedProtocol):
-                connection.end_if_slow()
-
     def _drain_if_needed(self) -> None:
-        if self._orphaned():
+        requests, recycling = self.server_state.total_requests, self._worker.master.recycling
+        if os.getppid() != self._worker.ppid:
             log.error("master has ended, draining")
             self._drain_without_port(self._plan.drain)
-        elif self._drained_at is None and self._recycling.due(self.server_state.total_requests):
-            log.info("worker is recycled", requests=self.server_state.total_requests)
+        elif self._drained_at is None and recycling.due(
+            requests, maximum=self._settings.max_requests
+        ):
+            log.info("worker is recycled", requests=requests)
             self._drain_without_port(min(self._plan.drain, _RECYCLE_SECONDS))
 
     def _drain_without_port(self, seconds: float) -> None:
@@ -185,69 +178,53 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
     def run(self) -> None:
         """Serve until the worker is stopped.
 
-        gunicorn stops the whole service when a worker exits with status 3. So a failed start-up
-        exits with 1, and the master stops the service only if no worker was ever ready.
+        gunicorn stops the whole service when a worker exits with the status of a failed start-up,
+        so it exits with 1 as soon as some worker has been ready.
         """
         try:
             super().run()
         except SystemExit as stop:
             if stop.code != STARTUP_FAILURE:
                 raise
-            self.master.history.failed()
             time.sleep(_FAILED_START_PAUSE_SECONDS)
-            sys.exit(1)
+            sys.exit(1 if self.master.was_ready[0] else STARTUP_FAILURE)
 
     async def _serve(self) -> None:
         app: FastAPI = self.wsgi
         runtime = runtime_of(app)
-        settings, admission = runtime.get(ServerSettings), runtime.get(Admission)
-        plan: ShutdownPlan = settings.shutdown
+        settings = runtime.get(ServerSettings)
         self.config.app = app
         self.config.http = runtime.get(HttpProtocol).factory
-        self.config.timeout_graceful_shutdown = plan.requests
+        self.config.timeout_graceful_shutdown = settings.shutdown.requests
         self.config.root_path = settings.root_path
         self.config.ws_max_size = settings.max_body_bytes
-        server = DrainingServer(
-            self.config,
-            drain=runtime.get(Drain),
-            plan=plan,
-            recycling=Recycling(settings.max_requests, self.master.recycling_lock),
-            orphaned=lambda: os.getppid() != self.ppid,
-            ready=self._ready,
-            start_seconds=settings.startup_seconds + _START_GRACE_SECONDS,
-            busy=lambda: admission.backlogged,
-        )
+        server = DrainingServer(self.config, runtime, self)
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
         )
-        async with self._heartbeat():
+        heartbeat = asyncio.create_task(self._beat())
+        try:
             # Not gunicorn's wrappers: uvloop would close those twice.
             await server.serve(sockets=[listener.sock for listener in self.sockets])
+        finally:
+            heartbeat.cancel()
         if not server.started:
             sys.exit(STARTUP_FAILURE)
         _exit_with_busy_threads()
 
-    def _ready(self) -> None:
-        self.master.history.ready()
+    def report_ready(self) -> None:
+        """Tell the master and the log that this worker serves."""
+        self.master.was_ready[0] = 1
         log.info("service ready", slot=self.slot)
 
-    @contextlib.asynccontextmanager
-    async def _heartbeat(self) -> AsyncIterator[None]:
+    async def _beat(self) -> None:
         """Send heartbeats to gunicorn, also during start-up, drain and shutdown.
 
         gunicorn watches a worker from its first heartbeat on.
         """
-
-        async def beat() -> None:
-            while True:
-                self.notify()
-                await asyncio.sleep(_HEARTBEAT_SECONDS)
-
-        heartbeat = asyncio.create_task(beat())
-        try:
-            yield
-        finally:
-            heartbeat.cancel()
+        while True:
+            self.notify()
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
 
 async def _cancel_lifespan() -> None:

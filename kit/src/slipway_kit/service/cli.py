@@ -16,10 +16,9 @@ from slipway_kit.capacity.sums import report
 from slipway_kit.config.cgroup import read_limits
 from slipway_kit.db import migrations
 from slipway_kit.db.migrations import MigrationError
-from slipway_kit.distribution import require_one_version
 from slipway_kit.errors import SettingsError
 from slipway_kit.logs import setup as logs
-from slipway_kit.server.ports import require_free
+from slipway_kit.server.start_checks import require_free, require_one_version
 from slipway_kit.service.about import About
 from slipway_kit.service.settings import ServiceSettings
 

@@ -18,7 +18,7 @@ from slipway_kit.errors import SettingsError
 from slipway_kit.http import metrics
 from slipway_kit.metrics import exporter, files
 from slipway_kit.metrics.folder import MetricsFolder, memory_folder
-from slipway_kit.server import ports
+from slipway_kit.server import start_checks
 
 
 def test_a_given_folder_is_made_emptied_and_kept(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -
     async with metrics.open_metrics(app, ServerSettings(metrics_port=port)):
         text = await asyncio.to_thread(scrape, port)
     assert "made_by_a_test_total 3.0" in text
-    ports.require_free("127.0.0.1", port, setting="METRICS_PORT")
+    start_checks.require_free("127.0.0.1", port, setting="METRICS_PORT")
 
 
 @pytest.mark.anyio
@@ -124,7 +124,7 @@ async def test_port_0_and_a_master_leave_the_port_alone(tmp_path: Path) -> None:
 
 
 def test_an_exporter_serves_metrics_alone_and_is_replaced_not_too_often(tmp_path: Path) -> None:
-    listener = ports.listen("127.0.0.1", 0, setting="METRICS_PORT")
+    listener = start_checks.listen("127.0.0.1", 0, setting="METRICS_PORT")
     port = listener.getsockname()[1]
     served = exporter.Exporter(listener, tmp_path)
     served.ensure()

@@ -1,6 +1,6 @@
 import pytest
 
-from slipway_kit import verify
+from slipway_kit.dev import verify
 from slipway_kit.server import protocol
 from slipway_kit.testing import checks
 from slipway_kit.testing.checks import library

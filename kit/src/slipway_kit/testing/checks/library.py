@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from types import ModuleType
 
-from slipway_kit import verify
+from slipway_kit.dev import verify
 from slipway_kit.server import protocol
 
 

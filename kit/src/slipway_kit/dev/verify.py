@@ -1,13 +1,15 @@
 """Verify that this copy of the library is unedited: its files against the sums in MANIFEST.
 
-Only the standard library is imported, so that it runs where nothing is installed.
+Only the standard library is imported: it runs where nothing is installed, and a partly copied
+folder can report itself.
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 MANIFEST = "MANIFEST"
 
 
@@ -48,6 +50,17 @@ def problems(package: Path = PACKAGE) -> list[str]:
             for name in sorted(found.keys() - wanted.keys())
         ),
     ]
+
+
+def main() -> int:
+    """Print what is wrong, or that nothing is; return the exit status."""
+    if found := problems():
+        print("\n".join(f"error: {problem}" for problem in found), file=sys.stderr)
+        return 1
+    from slipway_kit import __version__
+
+    print(f"slipway-kit {__version__} is unedited")
+    return 0
 
 
 def _files(package: Path) -> Iterator[Path]:

@@ -1,9 +1,12 @@
-"""Listening ports, with one sentence when a port is not available."""
+"""What is checked before the start: ports that are free, and one version of the library."""
 
 import errno
 import socket
 import time
+from importlib import metadata
+from pathlib import Path
 
+from slipway_kit import __version__
 from slipway_kit.clock import now
 from slipway_kit.errors import SettingsError
 
@@ -42,3 +45,16 @@ def listen(
 def require_free(host: str, port: int, *, setting: str) -> None:
     """Raise `SettingsError` unless the port is free."""
     listen(host, port, setting=setting).close()
+
+
+def require_one_version() -> None:
+    """Raise `SettingsError` when another version is installed beside this one.
+
+    The working directory would decide which of them a process imports.
+    """
+    for found in metadata.distributions(name="slipway-kit"):
+        if found.version != __version__:
+            raise SettingsError(
+                f"slipway-kit {found.version} is installed beside {__version__} in"
+                f" {Path(__file__).parents[1]}: uninstall it, or delete that folder."
+            )

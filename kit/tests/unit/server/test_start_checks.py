@@ -4,7 +4,7 @@ import pytest
 
 from kit.tests.support.ports import has_ipv6
 from slipway_kit.errors import SettingsError
-from slipway_kit.server.ports import listen
+from slipway_kit.server.start_checks import listen
 
 
 def test_a_taken_port_is_retried_and_then_refused_in_one_sentence() -> None:
