@@ -72,6 +72,11 @@ class DeadlineExceeded(ServiceError):
     status = HTTPStatus.GATEWAY_TIMEOUT
 
 
+def error_lines(error: Exception) -> str:
+    """Return the text of an error for a terminal: each line begins with `error: `."""
+    return "\n".join(f"error: {line}" for line in str(error).splitlines())
+
+
 def cause(error: BaseException) -> str | None:
     """Describe the cause of an error in one short line, or return `None` without a cause."""
     reason = error.__cause__

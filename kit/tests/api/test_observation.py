@@ -24,7 +24,7 @@ from slipway_kit.http.observation import ObservationMiddleware
 from slipway_kit.http.probes import PROBES
 from slipway_kit.http.routes import route_of
 from slipway_kit.runtime import runtime_of
-from slipway_kit.service import fast_paths
+from slipway_kit.service import assembly
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 router = APIRouter(prefix="/api/v1/watched")
@@ -198,6 +198,6 @@ def test_shortcuts_that_lack_something_are_not_taken_for_absent_ones(
     def lacking(name: str) -> None:
         raise ModuleNotFoundError("No module named 'asgiref'", name="asgiref")
 
-    monkeypatch.setattr(fast_paths, "import_module", lacking)
+    monkeypatch.setattr(assembly, "import_module", lacking)
     with pytest.raises(ModuleNotFoundError, match="asgiref"):
         create_app(Settings(server=ServerSettings(metrics_port=0)))

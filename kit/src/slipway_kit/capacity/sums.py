@@ -82,11 +82,6 @@ class Release:
     outbound_connect_timeout_seconds: float = 2
     outbound_timeout_seconds: float = 7
 
-    @property
-    def pods(self) -> int:
-        """The most pods at once: replicas, surge of a rollout, and terminating pods."""
-        return self.replicas + self.surge + self.leaving
-
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -117,79 +112,25 @@ def limits(release: Release) -> Iterator[Limit]:
     """Yield every limit of a release."""
     yield _connections(release)
     if release.memory_limit_mib is not None:
-        yield _memory(release, release.memory_limit_mib)
+        yield sum_limit(
+            "memory, MiB",
+            release.memory_limit_mib,
+            "lower the workers or raise the memory limit",
+            (release.workers * release.worker_memory_mib, f"in {release.workers} workers"),
+            (release.workers * release.pool_children_mib, "in their pool children"),
+            (release.master_memory_mib, "in master and exporter"),
+            (release.memory_volumes_mib, "in memory volumes"),
+        )
     yield from time_limits(release)
     if release.grace_period_seconds is not None:
-        yield _grace(release, release.grace_period_seconds)
-
-
-def tightest(limits: Iterable[Limit]) -> Limit:
-    """Return the limit with the largest share used."""
-    return max(limits, key=lambda limit: limit.use)
-
-
-def report(release: Release) -> str:
-    """Return the sums of a release as a table, and the phases of the shutdown."""
-    rows = [
-        f"{limit.name:<38} {limit.need:>8g} of {limit.have:<8g} {limit.use:>6.0%}"
-        f"  {limit.arithmetic}{'' if limit.holds else f' - BROKEN: {limit.change}'}"
-        for limit in limits(release)
-    ]
-    plan = ShutdownPlan.within(release.shutdown_seconds)
-    first = tightest(limits(release))
-    return "\n".join(
-        [
-            *rows,
-            f"tightest: {first.name}, {first.use:.0%} used",
-            (
-                f"shutdown: {plan.drain:g} s drain + {plan.requests:g} s requests"
-                f" + {plan.close:g} s close + {plan.flush:g} s flush = {plan.worker:g} s;"
-                f" gunicorn waits {plan.graceful_timeout} s, the pod needs {plan.grace_period} s"
-            ),
-        ]
-    )
-
-
-def sum_limit(name: str, have: float, change: str, *terms: tuple[float, str]) -> Limit:
-    """Return the limit of a sum; each term is an amount and its name."""
-    arithmetic = " + ".join(f"{amount:g} {what}".rstrip() for amount, what in terms)
-    return Limit(name, sum(amount for amount, _ in terms), have, arithmetic, change)
-
-
-def _connections(release: Release) -> Limit:
-    # One more for readiness, which connects outside the pool.
-    per_worker = release.pool_size + release.max_overflow + 1
-    own = release.pods * release.workers * per_worker
-    others = int(release.migration) + release.reserved_connections
-    return Limit(
-        name="database connections",
-        need=own + others,
-        have=release.max_connections,
-        arithmetic=(
-            f"({release.replicas} replicas + {release.surge} surge + {release.leaving} leaving)"
-            f" x {release.workers} workers"
-            f" x ({release.pool_size} pool + {release.max_overflow} overflow + 1 readiness)"
-            f" + {int(release.migration)} migration + {release.reserved_connections} reserved"
-        ),
-        change="lower the pool, the workers or the replicas, or raise the database's connections",
-    )
-
-
-def _memory(release: Release, limit_mib: float) -> Limit:
-    per_worker = release.worker_memory_mib + release.pool_children_mib
-    beside = release.master_memory_mib + release.memory_volumes_mib
-    return Limit(
-        name="memory, MiB",
-        need=release.workers * per_worker + beside,
-        have=limit_mib,
-        arithmetic=(
-            f"{release.workers} workers x ({release.worker_memory_mib:g}"
-            f" + {release.pool_children_mib:g} pool children)"
-            f" + {release.master_memory_mib:g} master and exporter"
-            f" + {release.memory_volumes_mib:g} memory volumes"
-        ),
-        change="lower the workers or raise the memory limit",
-    )
+        yield sum_limit(
+            "shutdown within the grace period, s",
+            release.grace_period_seconds,
+            "lower SHUTDOWN_SECONDS or raise terminationGracePeriodSeconds",
+            (release.pre_stop_seconds, "preStop"),
+            (ShutdownPlan.within(release.shutdown_seconds).graceful_timeout, "graceful timeout"),
+            (POD_SECONDS, "for the pod"),
+        )
 
 
 def time_limits(release: Release) -> Iterator[Limit]:
@@ -234,13 +175,49 @@ def time_limits(release: Release) -> Iterator[Limit]:
     )
 
 
-def _grace(release: Release, grace_period_seconds: float) -> Limit:
-    plan = ShutdownPlan.within(release.shutdown_seconds)
-    return sum_limit(
-        "shutdown within the grace period, s",
-        grace_period_seconds,
-        "lower SHUTDOWN_SECONDS or raise terminationGracePeriodSeconds",
-        (release.pre_stop_seconds, "preStop"),
-        (plan.graceful_timeout, "graceful timeout"),
-        (POD_SECONDS, ""),
+def sum_limit(name: str, have: float, change: str, *terms: tuple[float, str]) -> Limit:
+    """Return the limit of a sum; each term is an amount and its name."""
+    arithmetic = " + ".join(f"{amount:g} {what}".rstrip() for amount, what in terms)
+    return Limit(name, sum(amount for amount, _ in terms), have, arithmetic, change)
+
+
+def _connections(release: Release) -> Limit:
+    pods = release.replicas + release.surge + release.leaving
+    # One more for readiness, which connects outside the pool.
+    per_worker = release.pool_size + release.max_overflow + 1
+    others = int(release.migration) + release.reserved_connections
+    return Limit(
+        "database connections",
+        need=pods * release.workers * per_worker + others,
+        have=release.max_connections,
+        arithmetic=(
+            f"({release.replicas} replicas + {release.surge} surge + {release.leaving} leaving)"
+            f" x {release.workers} workers"
+            f" x ({release.pool_size} pool + {release.max_overflow} overflow + 1 readiness)"
+            f" + {int(release.migration)} migration + {release.reserved_connections} reserved"
+        ),
+        change="lower the pool, the workers or the replicas, or raise the database's connections",
     )
+
+
+def tightest(limits: Iterable[Limit]) -> Limit:
+    """Return the limit with the largest share used."""
+    return max(limits, key=lambda limit: limit.use)
+
+
+def report(release: Release) -> str:
+    """Return the sums of a release as a table, and the phases of the shutdown."""
+    plan = ShutdownPlan.within(release.shutdown_seconds)
+    found = list(limits(release))
+    first = tightest(found)
+    rows = [
+        f"{limit.name:<38} {limit.need:>8g} of {limit.have:<8g} {limit.use:>6.0%}"
+        f"  {limit.arithmetic}{'' if limit.holds else f' - BROKEN: {limit.change}'}"
+        for limit in found
+    ]
+    shutdown = (
+        f"shutdown: {plan.drain:g} s drain + {plan.requests:g} s requests"
+        f" + {plan.close:g} s close + {plan.flush:g} s flush = {plan.worker:g} s;"
+        f" gunicorn waits {plan.graceful_timeout} s, the pod needs {plan.grace_period} s"
+    )
+    return "\n".join([*rows, f"tightest: {first.name}, {first.use:.0%} used", shutdown])

@@ -24,7 +24,7 @@ from prometheus_client import REGISTRY
 
 from slipway_kit.config.group import read
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.errors import SettingsError, Unavailable
+from slipway_kit.errors import SettingsError, Unavailable, error_lines
 from slipway_kit.logs import setup as logs
 from slipway_kit.metrics import exporter, files
 from slipway_kit.metrics.folder import MetricsFolder
@@ -77,9 +77,7 @@ class Hooks:
         try:
             self._start(arbiter)
         except (SettingsError, files.VolumeFullError, Unavailable) as error:
-            for line in str(error).splitlines():
-                print(f"error: {line}", file=sys.stderr)  # noqa: T201 (for the terminal)
-            sys.exit(1)
+            sys.exit(error_lines(error))
 
     def when_ready(self, arbiter: Arbiter) -> None:
         """Freeze the heap that workers will share, start the exporter, and supervise both."""

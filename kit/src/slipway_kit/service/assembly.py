@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 from fastapi.params import Depends
 from starlette.middleware import Middleware
@@ -29,17 +31,15 @@ from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
 from slipway_kit.runtime import Runtime, runtime_of
 from slipway_kit.server import protocol
-from slipway_kit.service import fast_paths
-from slipway_kit.service.about import About
-from slipway_kit.service.features import routers, tags
+from slipway_kit.service.features import About, import_routes
 from slipway_kit.service.lifespan import lifespan_of
 from slipway_kit.service.resources import Openers, Resources
 from slipway_kit.service.settings import ServiceSettings
 from slipway_kit.service.thread_check import refuse_more_threads_than_pool
 from slipway_kit.tracing import provider as tracing
 
-# Paths without spans.
-UNTRACED = probes.PROBES | docs_pages.ASSETS
+log = structlog.get_logger()
+_FAST_PATHS = "slipway_kit.fast"
 
 
 def assemble(  # noqa: PLR0913 (each is a hook for the service)
@@ -66,6 +66,7 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
     )
     logs.apply()
     tracing.load(settings.tracing)
+    routes = import_routes(features)
     schema = Check(
         # Revisions are read here, in the master, once for all workers.
         SchemaCheck(settings.database, known_versions(about.ROOT / "migrations")),
@@ -82,26 +83,38 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
         generate_unique_id_function=openapi.operation_id,
         lifespan=lifespan_of(
             about,
-            features=features,
+            features={
+                name: module.lifespan
+                for name, module in routes.items()
+                if hasattr(module, "lifespan")
+            },
             resources=resources,
             checks=[schema, *checks],
-            untraced=UNTRACED,
+            untraced=probes.PROBES | docs_pages.ASSETS,
         ),
         telemetry=tracing.NO_TELEMETRY,
     )
     runtime = runtime_of(app)
-    _fill(runtime, settings, logs)
+    runtime.add(settings, ServiceSettings)
+    for part in (settings, *settings.parts(), logs, Drain(), RouteShedding(), Admission()):
+        runtime.add(part)
+    runtime.add(tracing.Traces(enabled=settings.tracing.enabled))
+    runtime.add(Resources(runtime))
 
     # Routes are matched in order: those with the most requests come first.
-    for router in routers(features):
-        app.include_router(router, prefix="/api/v1", dependencies=dependencies)
+    for module in routes.values():
+        app.include_router(module.router, prefix="/api/v1", dependencies=dependencies)
     app.include_router(probes.router)
     problem_details.install(app)
     openapi.install(
         app,
         settings.openapi,
         owner=about.OWNER,
-        tags=tags(features),
+        tags={
+            name: text
+            for module in routes.values()
+            for name, text in getattr(module, "TAGS", {}).items()
+        },
         changes=openapi_changes,
     )
     docs_pages.install(app, server, settings.openapi)
@@ -110,24 +123,23 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
         app.add_middleware(each.cls, *each.args, **each.kwargs)
     limits.install(app, server)
     metrics.install(app)
-    fast_paths.install(app, records=runtime.get(Records), traces=runtime.get(tracing.Traces))
+    _install_fast_paths(app, runtime)
     observation.install(app, server)
     _install_admission(app, server)
     refuse_more_threads_than_pool(app, settings.database, threads=server.threadpool_tokens)
     return app
 
 
-def _fill(runtime: Runtime, settings: ServiceSettings, logs: LogSetup) -> None:
-    runtime.add(settings)
-    runtime.add(settings, ServiceSettings)
-    for group in settings.parts():
-        runtime.add(group)
-    runtime.add(logs)
-    runtime.add(Drain())
-    runtime.add(RouteShedding())
-    runtime.add(Admission())
-    runtime.add(tracing.Traces(enabled=settings.tracing.enabled))
-    runtime.add(Resources(runtime))
+def _install_fast_paths(app: FastAPI, runtime: Runtime) -> None:
+    """Enable the supported fast paths; their folder is optional."""
+    try:
+        fast = import_module(_FAST_PATHS)
+    except ModuleNotFoundError as missing:
+        if missing.name != _FAST_PATHS:
+            raise
+        log.info("fast paths are not installed")
+    else:
+        fast.install(app, records=runtime.get(Records), traces=runtime.get(tracing.Traces))
 
 
 def _install_admission(app: FastAPI, server: ServerSettings) -> None:
@@ -137,6 +149,7 @@ def _install_admission(app: FastAPI, server: ServerSettings) -> None:
     """
     runtime = runtime_of(app)
     supported = protocol.supported()
+    in_protocol = server.admission == "protocol" and supported
     refusals, drain = Refusals(server), runtime.get(Drain)
     options: dict[str, Any] = {
         "admission": runtime.get(Admission),
@@ -145,13 +158,11 @@ def _install_admission(app: FastAPI, server: ServerSettings) -> None:
         "shedding": runtime.get(RouteShedding),
         "always": probes.PROBES | {server.root_path + path for path in probes.PROBES},
     }
-    if server.admission == "middleware" or (server.admission == "protocol" and not supported):
+    factory: str | Callable[..., Any] = "httptools"
+    if in_protocol:
+        factory = partial(protocol.AdmittingProtocol, **options)
+    elif supported:
+        factory = partial(protocol.BoundedProtocol, refusals=refusals, drain=drain)
+    if server.admission != "off" and not in_protocol:
         app.add_middleware(AdmissionMiddleware, **options)
-    if not supported:
-        http = protocol.HttpProtocol("httptools")
-    elif server.admission == "protocol":
-        http = protocol.HttpProtocol(partial(protocol.AdmittingProtocol, **options))
-    else:
-        bounded = partial(protocol.BoundedProtocol, refusals=refusals, drain=drain)
-        http = protocol.HttpProtocol(bounded)
-    runtime.add(http)
+    runtime.add(protocol.HttpProtocol(factory))

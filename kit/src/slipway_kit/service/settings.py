@@ -83,9 +83,8 @@ class ServiceSettings(BaseModel):
                 wrong.append(str(error))
         if wrong:
             raise SettingsError("\n".join(wrong))
-        fields = cls.fields()
-        own = dict(zip(fields, found[: len(fields)], strict=True))
-        settings = cls.model_validate({**own, "features": tuple(found[len(fields) :])})
+        own = dict(zip(cls.fields(), found, strict=False))
+        settings = cls.model_validate({**own, "features": tuple(found[len(own) :])})
         settings.check()
         return settings
 
@@ -95,11 +94,8 @@ class ServiceSettings(BaseModel):
 
     def check(self) -> None:
         """Raise `SettingsError` when groups contradict each other."""
-        broken = [
-            f"{limit}; {limit.change}."
-            for limit in time_limits(self.release(CgroupLimits()))
-            if not limit.holds
-        ]
+        limits = time_limits(self.release(CgroupLimits()))
+        broken = [f"{limit}; {limit.change}." for limit in limits if not limit.holds]
         if self.server.production and self.database.echo:
             broken.append("DATABASE_ECHO logs every statement; unset it in production.")
         if broken:

@@ -25,9 +25,7 @@ def refuse_more_threads_than_pool(
         return
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
-        if not dependant or not uses_session(dependant):
-            continue
-        if not all(map(runs_on_loop, _calls(dependant))):
+        if dependant and uses_session(dependant) and not all(map(runs_on_loop, _calls(dependant))):
             raise SettingsError(
                 f"THREADPOOL_TOKENS is {threads} and {route.path} uses the database from a plain"
                 f" def, with {connections} connections; lower it to {connections}"
@@ -37,8 +35,7 @@ def refuse_more_threads_than_pool(
 
 def uses_session(dependant: Dependant) -> bool:
     """Whether a route depends on a database session."""
-    borrowed = {get_session, get_read_session}
-    return not borrowed.isdisjoint(_calls(dependant))
+    return not {get_session, get_read_session}.isdisjoint(_calls(dependant))
 
 
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,9 +69,8 @@ def example(title: str) -> dict[str, Any]:
 @pytest.fixture
 def feature(monkeypatch: pytest.MonkeyPatch) -> None:
     """The routes of this module are those of the only feature."""
-    monkeypatch.setattr("slipway_kit.service.assembly.routers", lambda _: [router])
-    monkeypatch.setattr("slipway_kit.service.assembly.tags", lambda _: {})
-    monkeypatch.setattr("slipway_kit.service.lifespan.lifespans", lambda _: {})
+    routes = {"hooked": SimpleNamespace(router=router)}
+    monkeypatch.setattr("slipway_kit.service.assembly.import_routes", lambda _: routes)
 
 
 def service(settings: ServiceSettings | None = None, **hooks: Any) -> FastAPI:
