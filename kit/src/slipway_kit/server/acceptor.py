@@ -72,18 +72,15 @@ class Acceptor:
                 if error.errno in _EXHAUSTED:
                     self._pause_accepting(error)
                 return
-            self._connect(connection)
+            connection.setblocking(False)
+            task = self._loop.create_task(self._begin(connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
 
     def _pause_accepting(self, error: OSError) -> None:
         log.error("cannot accept connections", error=str(error), retry_seconds=_PAUSE_SECONDS)
         self._loop.remove_reader(self._listening)
         self._pause = self._loop.call_later(_PAUSE_SECONDS, self._watch)
-
-    def _connect(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        task = self._loop.create_task(self._begin(connection))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
 
     async def _begin(self, connection: socket.socket) -> None:
         # The client has left, or its TLS handshake failed.

@@ -58,10 +58,11 @@ class HttpProtocol:
 
 def supported() -> bool:
     """Tell whether uvicorn has the private methods and attributes that are used here."""
+    found = vars(HttpToolsProtocol)
     # The attributes that its constructor sets.
     attributes = set(RequestResponseCycle.__init__.__code__.co_names)
     return attributes >= _CYCLE_ATTRIBUTES and all(
-        list(inspect.signature(getattr(HttpToolsProtocol, name, _missing)).parameters) == parameters
+        name in found and list(inspect.signature(found[name]).parameters) == parameters
         for name, parameters in _METHODS.items()
     )
 
@@ -209,7 +210,3 @@ class AdmittingProtocol(BoundedProtocol):
             self.loop.call_soon(cycle.on_response)
         else:
             cycle.on_response()
-
-
-def _missing() -> None:
-    """Stand for a missing method."""

@@ -1,6 +1,7 @@
 """What is checked before the start: ports that are free, and one version of the library."""
 
 import errno
+import os
 import socket
 import time
 from importlib import metadata
@@ -19,27 +20,25 @@ def listen(
     host: str, port: int, *, setting: str, retry_seconds: float = RETRY_SECONDS
 ) -> socket.socket:
     """Listen on a port; if it is taken, raise `SettingsError` that names the variable `setting`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    deadline = now() + retry_seconds
+    family, dual = socket.AF_INET, False
+    if ":" in host:
+        family, dual = socket.AF_INET6, socket.has_dualstack_ipv6()
+    give_up = now() + retry_seconds
     while True:
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((host, port))
-            listener.listen(16)
-        except OSError as error:
-            listener.close()
-            taken = error.errno == errno.EADDRINUSE
-            if taken and now() < deadline:
-                time.sleep(_PAUSE_SECONDS)
-                continue
-            reason = (
-                "is in use by another process" if taken else f"cannot be bound ({error.strerror})"
+            return socket.create_server(
+                (host, port), family=family, backlog=16, dualstack_ipv6=dual
             )
-            raise SettingsError(
-                f"{host} port {port} {reason}: set {setting} to a free one or end that process."
-            ) from None
-        return listener
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            if not taken or now() >= give_up:
+                why = f"cannot be bound ({os.strerror(error.errno or 0)})"
+                if taken:
+                    why = "is in use by another process"
+                raise SettingsError(
+                    f"{host} port {port} {why}: set {setting} to a free one or end that process."
+                ) from None
+        time.sleep(_PAUSE_SECONDS)
 
 
 def require_free(host: str, port: int, *, setting: str) -> None:
