@@ -19,9 +19,9 @@ from app.settings import Settings
 from kit.tests.support.shortcuts import hide_shortcuts
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.settings import DatabaseSettings
-from slipway_kit.http.finished import NO_ROUTE, Records, method_label
 from slipway_kit.http.observation import ObservationMiddleware
 from slipway_kit.http.probes import PROBES
+from slipway_kit.http.records import NO_ROUTE, Records, method_label
 from slipway_kit.http.routes import route_of
 from slipway_kit.runtime import runtime_of
 from slipway_kit.service import assembly

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from slipway_kit.fast import request_records
-from slipway_kit.http.finished import Records
+from slipway_kit.http.records import Records
 from slipway_kit.metrics.fast_paths import ENABLED
 from slipway_kit.tracing.provider import Traces
 
@@ -38,7 +38,7 @@ def _wanted(app: FastAPI, records: Records, traces: Traces) -> Iterator[tuple[An
     """Yield module names, each with the arguments of its `enable`."""
     yield ("fastapi_memo",)
     yield "middleware_stack", app
-    yield "metric_cells", records.metrics
+    yield "metric_cells", records
     if request_records.wanted():
         yield "request_records", records
     if traces.enabled:

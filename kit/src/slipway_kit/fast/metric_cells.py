@@ -18,7 +18,7 @@ from prometheus_client import Histogram, mmap_dict, values
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 
 from slipway_kit.fast import guard
-from slipway_kit.http.finished import Count, RequestMetrics
+from slipway_kit.http.records import Count, Records
 from slipway_kit.metrics.fast_paths import Observe, Observers, by_library
 from slipway_kit.metrics.files import ReservedDict
 
@@ -52,15 +52,15 @@ def supported() -> bool:
     return guard.is_known(_parts, _KNOWN)
 
 
-def enable(metrics: RequestMetrics) -> None:
-    """Use cells for `metrics` and for the frequently observed histograms of this process."""
-    metrics.counter = lru_cache(_MAX_CACHED)(partial(_counter, metrics))
+def enable(records: Records) -> None:
+    """Use cells for `records` and for the frequently observed histograms of this process."""
+    records.counter = lru_cache(_MAX_CACHED)(partial(_counter, records))
     Observers.find = staticmethod(observer)
 
 
-def disable(metrics: RequestMetrics) -> None:
+def disable(records: Records) -> None:
     """Use the libraries' own functions."""
-    metrics.counter = metrics.count_by_instrumentator
+    records.counter = records.count_by_instrumentator
     Observers.find = staticmethod(by_library)
 
 
@@ -80,9 +80,9 @@ def observer(histogram: Histogram) -> Observe:
     return observe
 
 
-def _counter(metrics: RequestMetrics, method: str, status: str, handler: str) -> Count:
+def _counter(records: Records, method: str, status: str, handler: str) -> Count:
     """Return a function that counts requests with these labels."""
-    family = getclosurevars(metrics.instrumented).nonlocals
+    family = getclosurevars(records.instrumented).nonlocals
     total = family["TOTAL"].labels(method, status, handler)
     received = family["IN_SIZE"].labels(handler)
     sent = family["OUT_SIZE"].labels(handler)
@@ -99,7 +99,7 @@ def _counter(metrics: RequestMetrics, method: str, status: str, handler: str) ->
         ]
     )
     if cells is None:
-        return metrics.count_by_instrumentator(method, status, handler)
+        return records.count_by_instrumentator(method, status, handler)
     return _direct(cells, *_private(fine, "upper_bounds"), *_private(coarse, "upper_bounds"))
 
 

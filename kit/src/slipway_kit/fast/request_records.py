@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from slipway_kit.http.finished import NO_ROUTE, Count, FinishedRequest, Records, RequestMetrics
+from slipway_kit.http.records import NO_ROUTE, Count, FinishedRequest, Records
 from slipway_kit.logs import setup as logs
 
 # Combinations of method, route and status; clients can invent methods.
@@ -40,7 +40,7 @@ def supported() -> bool:
     if not all(_module(each).startswith(_KNOWN) for each in processors):
         return False
     written: list[str] = []
-    by_hand = BatchedRecords(RequestMetrics(CollectorRegistry()), write=written.append)
+    by_hand = BatchedRecords(Records(CollectorRegistry()), write=written.append)
     by_hand.keep(_SAMPLE)
     by_hand.flush()
     ours, theirs = (json.loads(line) for line in (*written, Context().run(_logged, processors)))
@@ -49,7 +49,7 @@ def supported() -> bool:
 
 def enable(records: Records) -> None:
     """Count and write `records` in batches."""
-    records.add = BatchedRecords(records.metrics, write=logs.write).add
+    records.add = BatchedRecords(records, write=logs.write).add
 
 
 def disable(records: Records) -> None:
@@ -62,12 +62,12 @@ class BatchedRecords:
 
     def __init__(
         self,
-        metrics: RequestMetrics,
+        records: Records,
         *,
         write: Callable[[str], Any],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._metrics, self._write, self._clock = metrics, write, clock
+        self._records, self._write, self._clock = records, write, clock
         self._kinds: dict[tuple[Any, ...], tuple[Count, str]] = {}
         self._pending: list[FinishedRequest] = []
         self._second, self._second_text = -1.0, ""
@@ -104,7 +104,7 @@ class BatchedRecords:
         fields = ended.fields()
         del fields["ms"]
         line = {"event": "request", **fields, "level": "info", "pid": os.getpid()}
-        count = self._metrics.of(
+        count = self._records.of(
             method=ended.method, handler=ended.route or NO_ROUTE, status=ended.status
         )
         if len(self._kinds) >= _MAX_CACHED:

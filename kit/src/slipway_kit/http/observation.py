@@ -1,7 +1,8 @@
 """The outermost middleware: request id, time, span, log line, and 500 for unhandled errors."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from random import getrandbits
 from typing import TYPE_CHECKING
@@ -14,10 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.errors import ServiceError
-from slipway_kit.http.finished import WEBSOCKET, FinishedRequest, Records
-from slipway_kit.http.headers import Headers, request_id_given, security_headers
 from slipway_kit.http.probes import Drain
 from slipway_kit.http.problem_details import problem_response
+from slipway_kit.http.records import WEBSOCKET, FinishedRequest, Records
 from slipway_kit.http.routes import route_of
 from slipway_kit.runtime import runtime_of
 from slipway_kit.tracing.provider import Traces
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from slipway_kit.tracing.request_spans import RequestSpan
 
 log = structlog.get_logger("access")
+Headers = list[tuple[bytes, bytes]]
+
 _CLIENT_GONE = 499
 _OURS = frozenset({b"x-request-id", b"x-processed-time", b"connection"})
 
 
+# Request ids that are safe in logs and headers: no spaces, quotes or line ends.
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 # structlog's variable: setting it takes a fifth of the time of binding.
 _bound = structlog.contextvars.bind_contextvars(request_id="")
 structlog.contextvars.reset_contextvars(**_bound)
@@ -201,3 +205,22 @@ class RequestObserver:
             self.request_id,
             None if self.span is None else self.span.ids,
         )
+
+
+def request_id_given(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the client's request id if it is safe in a log and a header."""
+    given = headers.get(b"x-request-id")
+    return given.decode() if given and _SAFE_ID.fullmatch(given) else None
+
+
+def security_headers(server: ServerSettings) -> Headers:
+    """Return the default security headers."""
+    headers = [
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", b"frame-ancestors 'none'"),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+    if server.hsts_seconds:
+        hsts = b"max-age=%d; includeSubDomains" % server.hsts_seconds
+        headers.append((b"strict-transport-security", hsts))
+    return headers

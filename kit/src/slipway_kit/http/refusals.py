@@ -11,8 +11,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.headers import Headers, request_id_given, security_headers
 from slipway_kit.http.limits import cors_arguments
+from slipway_kit.http.observation import Headers, request_id_given, security_headers
 from slipway_kit.http.probes import Drain
 from slipway_kit.http.problem_details import MEDIA_TYPE, problem_response
 from slipway_kit.overload.admission import Admission

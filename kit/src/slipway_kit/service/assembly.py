@@ -17,14 +17,14 @@ from slipway_kit.db.readiness import NO_ANSWER, SchemaCheck
 from slipway_kit.http import (
     docs_pages,
     limits,
-    metrics,
     observation,
     openapi,
     probes,
     problem_details,
+    records,
 )
-from slipway_kit.http.finished import Records
 from slipway_kit.http.probes import Check, Drain
+from slipway_kit.http.records import Records
 from slipway_kit.http.refusals import AdmissionMiddleware, Refusals
 from slipway_kit.logs.setup import LogSetup
 from slipway_kit.overload.admission import Admission
@@ -122,7 +122,7 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
     for each in reversed(middleware):
         app.add_middleware(each.cls, *each.args, **each.kwargs)
     limits.install(app, server)
-    metrics.install(app)
+    records.install(app)
     _install_fast_paths(app, runtime)
     observation.install(app, server)
     _install_admission(app, server)

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 
 from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http import metrics
 from slipway_kit.http.probes import Check, Drain, open_readiness
+from slipway_kit.http.records import open_metrics
 from slipway_kit.metrics.saturation import Sampled, open_saturation
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
@@ -64,7 +64,7 @@ def lifespan_of(
             ),
             Phases(open_seconds=server.startup_seconds, close_seconds=plan.close) as phases,
         ):
-            await phases.open("metrics", metrics.open_metrics(app, server))
+            await phases.open("metrics", open_metrics(app, server))
             opened = [
                 runtime.add(await phases.open(name, opener(runtime)))
                 for name, opener in resources.items()

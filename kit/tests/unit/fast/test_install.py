@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from slipway_kit import fast
 from slipway_kit.fast import fastapi_memo, metric_cells, span_bytes
-from slipway_kit.http.finished import Records, RequestMetrics
+from slipway_kit.http.records import Records
 from slipway_kit.logs import setup as logs
 from slipway_kit.tracing.provider import Traces
 
@@ -22,9 +22,9 @@ TRACED = {"light_span", "span_bytes"}
 
 @pytest.fixture
 def records() -> Iterator[Records]:
-    made = Records(RequestMetrics(CollectorRegistry()))
+    made = Records(CollectorRegistry())
     yield made
-    metric_cells.disable(made.metrics)
+    metric_cells.disable(made)
     fastapi_memo.disable()
     span_bytes.disable()
 
@@ -54,14 +54,14 @@ def test_what_is_not_supported_is_off_and_named(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metric_cells, "supported", lambda: False)
-    own = records.metrics.counter
+    own = records.counter
     with capture_logs() as logged:
         fast.install(FastAPI(), records=records, traces=Traces())
     (line,) = logged
     assert (line["event"], line["off"]) == ("fast paths", ["metric_cells"])
     assert {"fastapi_memo", "middleware_stack"} <= set(line["on"])
     assert (enabled("metric_cells"), enabled("fastapi_memo")) == (0, 1)
-    assert records.metrics.counter == own
+    assert records.counter == own
 
 
 def test_a_shortcut_that_imports_what_is_gone_is_off(

@@ -13,7 +13,7 @@ from prometheus_fastapi_instrumentator import metrics as instrumentator
 
 from kit.tests.support.metrics import restored_metrics
 from slipway_kit.fast import metric_cells
-from slipway_kit.http.finished import RequestMetrics
+from slipway_kit.http.records import Records
 from slipway_kit.metrics import fast_paths, files
 
 REQUESTS = st.lists(
@@ -44,8 +44,8 @@ def exposed(folder: Path) -> str:
     return generate_latest(registry).decode()
 
 
-def metrics_in_place() -> RequestMetrics:
-    metrics = RequestMetrics(CollectorRegistry())
+def metrics_in_place() -> Records:
+    metrics = Records(CollectorRegistry())
     metrics.counter = partial(metric_cells._counter, metrics)
     return metrics
 
@@ -60,7 +60,7 @@ def test_what_is_written_in_place_is_what_the_instrumentator_counts(
         folder = tmp_path_factory.mktemp("metrics")
         with restored_metrics():
             files.install(files.SlotIdentity(), folder)
-            metrics = metrics_in_place() if direct else RequestMetrics(CollectorRegistry())
+            metrics = metrics_in_place() if direct else Records(CollectorRegistry())
             for method, handler, status, seconds, received, sent in requests:
                 counted = metrics.of(method=method, handler=handler, status=status)
                 assert ("direct" in counted.__qualname__) is direct
@@ -138,7 +138,7 @@ def test_one_process_alone_counts_in_memory() -> None:
 
 
 def test_cells_are_given_and_taken_back() -> None:
-    metrics = RequestMetrics(CollectorRegistry())
+    metrics = Records(CollectorRegistry())
     own, find = metrics.counter, fast_paths.Observers.find
     try:
         assert metric_cells.supported()

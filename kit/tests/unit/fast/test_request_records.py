@@ -13,7 +13,7 @@ from structlog.typing import EventDict
 
 from slipway_kit.fast import request_records
 from slipway_kit.fast.request_records import BatchedRecords
-from slipway_kit.http.finished import FinishedRequest, Records, RequestMetrics
+from slipway_kit.http.records import FinishedRequest, Records
 from slipway_kit.logs import setup as logs
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ class Recorder:
         self.registry = CollectorRegistry()
         self.written: list[str] = []
         self.records = BatchedRecords(
-            RequestMetrics(self.registry), write=self.written.append, clock=lambda: clock
+            Records(self.registry), write=self.written.append, clock=lambda: clock
         )
 
     @property
@@ -172,7 +172,7 @@ async def test_lines_of_another_shape_are_left_to_the_log() -> None:
 
 
 async def test_records_are_given_and_taken_back() -> None:
-    records = Records(RequestMetrics(CollectorRegistry()))
+    records = Records(CollectorRegistry())
     own = records.add
     request_records.enable(records)
     assert records.add != own

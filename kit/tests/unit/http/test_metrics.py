@@ -15,7 +15,7 @@ from kit.tests.support.metrics import restored_metrics
 from kit.tests.support.ports import free
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.errors import SettingsError
-from slipway_kit.http import metrics
+from slipway_kit.http import records
 from slipway_kit.metrics import exporter, files
 from slipway_kit.metrics.folder import MetricsFolder, memory_folder
 from slipway_kit.server import start_checks
@@ -101,9 +101,9 @@ def scrape(port: int) -> str:
 @pytest.mark.anyio
 async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -> None:
     app, port = FastAPI(), free()
-    metrics.install(app)
+    records.install(app)
     Counter("made_by_a_test", "A metric of a module.").inc(3)
-    async with metrics.open_metrics(app, ServerSettings(metrics_port=port)):
+    async with records.open_metrics(app, ServerSettings(metrics_port=port)):
         text = await asyncio.to_thread(scrape, port)
     assert "made_by_a_test_total 3.0" in text
     start_checks.require_free("127.0.0.1", port, setting="METRICS_PORT")
@@ -112,14 +112,14 @@ async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -
 @pytest.mark.anyio
 async def test_port_0_and_a_master_leave_the_port_alone(tmp_path: Path) -> None:
     app = FastAPI()
-    metrics.install(app)
-    async with metrics.open_metrics(app, ServerSettings(metrics_port=0)):
+    records.install(app)
+    async with records.open_metrics(app, ServerSettings(metrics_port=0)):
         pass
     with restored_metrics(), socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         files.install(files.SlotIdentity(), tmp_path)
         settings = ServerSettings(metrics_port=taken.getsockname()[1])
-        async with metrics.open_metrics(app, settings):
+        async with records.open_metrics(app, settings):
             pass
 
 

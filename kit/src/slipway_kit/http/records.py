@@ -1,19 +1,23 @@
-"""The log line and the metrics of a finished request.
+"""The log line and the metrics of finished requests, and /metrics of a single process.
 
 Metrics are defined and counted by prometheus-fastapi-instrumentator. Its middleware is not used: it
 would match the route and measure the time a second time.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import structlog
-from prometheus_client import CollectorRegistry
+from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server, values
 from prometheus_fastapi_instrumentator.metrics import Info, default
 
+from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.probes import PROBES
 from slipway_kit.http.routes import UNMATCHED, runs_on_loop
+from slipway_kit.runtime import runtime_of
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 # The instrumentator's handler of requests that no route matched.
@@ -61,11 +65,11 @@ class FinishedRequest(NamedTuple):
         log.info("request", **self.fields())
 
 
-class RequestMetrics:
-    """Counts requests in five metrics, which it registers in `registry`.
+class Records:
+    """Logs the finished requests of one app, and counts them in five metrics of `registry`.
 
-    `counter` returns the function that counts the requests of one method, status class and
-    handler. It can be replaced until the first request is counted.
+    `add` takes each of them. `counter` returns the function that counts the requests of one method,
+    status class and handler. Both can be replaced until the app serves its first request.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -73,6 +77,7 @@ class RequestMetrics:
         assert count is not None  # noqa: S101 (it is None for a registry that has them already)
         self.instrumented: Callable[[Info], None] = count
         self.counter: Callable[[str, str, str], Count] = self.count_by_instrumentator
+        self.add: Callable[[FinishedRequest], None] = self.count_and_log
 
     def of(self, *, method: str, handler: str, status: int) -> Count:
         """Return the function that counts a request of this method, handler and status."""
@@ -96,21 +101,10 @@ class RequestMetrics:
 
         return count
 
-
-class Records:
-    """Counts and logs the finished requests of one app, by `add`.
-
-    `add` can be replaced until the app serves its first request.
-    """
-
-    def __init__(self, metrics: RequestMetrics) -> None:
-        self.metrics = metrics
-        self.add: Callable[[FinishedRequest], None] = self.count_and_log
-
     def count_and_log(self, ended: FinishedRequest) -> None:
         """Count a request and write its log line."""
         handler = ended.route or NO_ROUTE
-        count = self.metrics.of(method=ended.method, handler=handler, status=ended.status)
+        count = self.of(method=ended.method, handler=handler, status=ended.status)
         count(ended.seconds, ended.received, ended.sent)
         ended.log()
 
@@ -122,3 +116,27 @@ def method_label(method: str) -> str:
 
 def _ignore(*_: object) -> None:
     """Count nothing."""
+
+
+def install(app: FastAPI) -> None:
+    """Give the app its own registry and records."""
+    runtime = runtime_of(app)
+    runtime.add(Records(runtime.add(CollectorRegistry())))
+
+
+@asynccontextmanager
+async def open_metrics(app: FastAPI, server: ServerSettings) -> AsyncIterator[None]:
+    """Serve /metrics from a thread, unless a master does it for all workers or the port is 0."""
+    if server.metrics_port == 0 or values.ValueClass._multiprocess:  # noqa: SLF001 (no public way to ask)
+        yield
+        return
+    both = CollectorRegistry()
+    both.register(REGISTRY)
+    both.register(runtime_of(app).get(CollectorRegistry))
+    httpd, thread = start_http_server(server.metrics_port, addr=server.host, registry=both)
+    try:
+        yield
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()

@@ -3,12 +3,12 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from slipway_kit.http.finished import RequestMetrics
+from slipway_kit.http.records import Records
 
 
 def test_a_request_is_counted_with_its_bytes() -> None:
     registry = CollectorRegistry()
-    counted = RequestMetrics(registry).of(method="GET", handler="/a", status=404)
+    counted = Records(registry).of(method="GET", handler="/a", status=404)
     counted(0.2, 3, 4)
     labels = {"method": "GET", "handler": "/a", "status": "4xx"}
     assert registry.get_sample_value("http_requests_total", labels) == 1
@@ -19,7 +19,7 @@ def test_a_request_is_counted_with_its_bytes() -> None:
 @pytest.mark.parametrize(("method", "handler"), [("GET", "/readyz"), ("WEBSOCKET", "/till")])
 def test_probes_and_sockets_are_not_counted(method: str, handler: str) -> None:
     registry = CollectorRegistry()
-    RequestMetrics(registry).of(method=method, handler=handler, status=200)(1, 1, 1)
+    Records(registry).of(method=method, handler=handler, status=200)(1, 1, 1)
     labels = {"method": method, "handler": handler, "status": "2xx"}
     assert registry.get_sample_value("http_requests_total", labels) is None
     assert registry.get_sample_value("http_request_duration_highr_seconds_count") == 0
@@ -27,7 +27,7 @@ def test_probes_and_sockets_are_not_counted(method: str, handler: str) -> None:
 
 def test_unknown_methods_share_one_series() -> None:
     registry = CollectorRegistry()
-    metrics = RequestMetrics(registry)
+    metrics = Records(registry)
     for method in ("PROPFIND", "get", "X" * 1000):
         metrics.of(method=method, handler="/a", status=405)(0.1, 0, 0)
     labels = {"method": "other", "handler": "/a", "status": "4xx"}
