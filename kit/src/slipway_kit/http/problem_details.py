@@ -72,7 +72,7 @@ def problem_response(
         "title": title(status),
         "status": int(status),
         "detail": detail,
-        "instance": quote(scope.get("path", ""), errors="replace"),
+        "instance": encoded_path(scope),
         "request_id": scope.get("request_id", ""),
     }
     if errors is not None:
@@ -80,6 +80,11 @@ def problem_response(
     # ASCII: a lone surrogate in a client's field name cannot be written as UTF-8.
     body = json.dumps(problem, ensure_ascii=True).encode("ascii")
     return Response(body, int(status), headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def encoded_path(scope: Scope) -> str:
+    """Return the path of a request, percent-encoded."""
+    return quote(scope.get("path", ""), errors="replace")
 
 
 def title(status: int) -> str:

@@ -1,12 +1,12 @@
 """Requests that are refused before they start: the answer, and admission as ASGI middleware."""
 
 import asyncio
-import re
-from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from random import getrandbits
 from typing import ClassVar
 
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,15 +14,12 @@ from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.limits import cors_arguments
 from slipway_kit.http.observation import Headers, request_id_given, security_headers
 from slipway_kit.http.probes import Drain
-from slipway_kit.http.problem_details import MEDIA_TYPE, problem_response
+from slipway_kit.http.problem_details import MEDIA_TYPE, encoded_path, problem_response
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
 
 # A placeholder that JSON and URL encoding leave as it is.
 _MARK = "mark"
-# Paths that JSON and URL encoding leave as they are.
-_PLAIN = re.compile(rb"[A-Za-z0-9/_.~-]+")
-_RETRY_AFTER = (b"retry-after", b"1")
 
 
 class Refusals:
@@ -34,46 +31,47 @@ class Refusals:
         self._cors: CORSMiddleware | None = None
         if server.cors_origins:
             self._cors = CORSMiddleware(_nothing, **cors_arguments(server))
-        self._always: Headers = [(b"x-processed-time", b"0.000000"), *security_headers(server)]
-        # The template of the usual refusal, which differs by path and request id only.
-        marked = {"path": _MARK, "request_id": _MARK}
-        body = bytes(problem_response(*self.OVERLOADED, marked).body)
-        self._body_bytes = len(body) - 2 * len(_MARK)
-        usual = [*self._always, (b"content-type", MEDIA_TYPE.encode()), _RETRY_AFTER]
-        self._usual = b"".join(b"%b: %b\r\n" % header for header in usual)
-        self._usual += b"content-length: %d\r\nx-request-id: %b\r\n\r\n"
-        self._usual += body.replace(_MARK.encode(), b"%b")
+        self._always = _lines(
+            [
+                (b"content-type", MEDIA_TYPE.encode()),
+                (b"x-processed-time", b"0.000000"),
+                *security_headers(server),
+            ]
+        )
 
-    def usual(self, scope: Scope) -> bytes | None:
-        """Return headers and body of `OVERLOADED` as HTTP/1.1 bytes, within microseconds.
-
-        For a request that the template does not fit it is `None`: use `answer`.
-        """
-        given, path = dict(scope["headers"]), scope["raw_path"]
-        if b"origin" in given or scope["method"] == "HEAD" or not _PLAIN.fullmatch(path):
-            return None
-        request_id = _request_id(given).encode()
-        length = self._body_bytes + len(path) + len(request_id)
-        return self._usual % (length, request_id, path, request_id)
-
-    def answer(self, scope: Scope, *, status: int, detail: str) -> tuple[Headers, bytes]:
-        """Return the headers and the body for the request of an ASGI scope."""
+    def answer(self, scope: Scope, *, status: int, detail: str) -> tuple[bytes, bytes]:
+        """Return the header lines and the body for the request of an ASGI scope."""
         given = dict(scope["headers"])
-        request_id = scope["request_id"] = _request_id(given)
-        response = problem_response(status, detail, scope)
-        if self._cors is not None and b"origin" in given:
-            origin = given[b"origin"].decode("latin-1")
-            response.headers.update(self._cors.simple_headers)
-            if not self._cors.allow_all_origins and self._cors.is_allowed_origin(origin):
-                self._cors.allow_explicit_origin(response.headers, origin)
-        headers: Headers = [
-            *response.raw_headers,
-            *self._always,
-            (b"x-request-id", request_id.encode()),
-        ]
+        request_id = (request_id_given(given) or f"{getrandbits(128):032x}").encode()
+        body = _template(status, detail) % (encoded_path(scope).encode(), request_id)
+        head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n" % (
+            self._always,
+            len(body),
+            request_id,
+        )
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers.append(_RETRY_AFTER)
-        return headers, bytes(response.body)
+            head += b"retry-after: 1\r\n"
+        if self._cors is not None and b"origin" in given:
+            head += _for_browsers(self._cors, given[b"origin"].decode("latin-1"))
+        return head, body
+
+
+@cache
+def _template(status: int, detail: str) -> bytes:
+    """Return the body with places for path and request id, which are safe in JSON."""
+    marked = {"path": _MARK, "request_id": _MARK}
+    return bytes(problem_response(status, detail, marked).body).replace(_MARK.encode(), b"%b")
+
+
+def _for_browsers(cors: CORSMiddleware, origin: str) -> bytes:
+    headers = MutableHeaders(cors.simple_headers)
+    if not cors.allow_all_origins and cors.is_allowed_origin(origin):
+        cors.allow_explicit_origin(headers, origin)
+    return _lines(headers.raw)
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
 class AdmissionMiddleware:
@@ -113,15 +111,13 @@ class AdmissionMiddleware:
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
         status, detail = self._refusals.OVERLOADED
-        headers, body = self._refusals.answer(scope, status=status, detail=detail)
+        head, body = self._refusals.answer(scope, status=status, detail=detail)
+        lines = [line.partition(b": ") for line in head.splitlines()]
+        headers = [(name, value) for name, _, value in lines]
         if self._drain.draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-def _request_id(given: Mapping[bytes, bytes]) -> str:
-    return request_id_given(given) or f"{getrandbits(128):032x}"
 
 
 async def _nothing(*_: object) -> None:

@@ -46,9 +46,6 @@ _CYCLE_ATTRIBUTES = {
 }
 
 
-_OVERLOADED = STATUS_LINE[Refusals.OVERLOADED[0]]
-
-
 @dataclass(frozen=True)
 class HttpProtocol:
     """uvicorn's `http` option: the name of a protocol, or its factory."""
@@ -147,16 +144,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _write(self, status: int, detail: str, scope: Scope, *, close: bool) -> None:
-        headers, body = self._refusals.answer(scope, status=status, detail=detail)
-        if close:
-            headers.append((b"connection", b"close"))
-        lines = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(b"\r\n")
-        if scope["method"] != "HEAD":
-            lines.append(body)
-        self.transport.write(b"".join(lines))
+        head, body = self._refusals.answer(scope, status=status, detail=detail)
+        own = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        end = b"connection: close\r\n\r\n" if close else b"\r\n"
+        sent = b"" if scope["method"] == "HEAD" else body
+        self.transport.write(b"".join((STATUS_LINE[status], *own, head, end, sent)))
 
 
 class AdmittingProtocol(BoundedProtocol):
@@ -196,12 +188,7 @@ class AdmittingProtocol(BoundedProtocol):
         # and the two could not be told apart.
         close = self._drain.draining or not cycle.keep_alive or cycle.waiting_for_100_continue
         scope = cast("Scope", cycle.scope)
-        usual = None if close else self._refusals.usual(scope)
-        if usual is None:
-            self._write(*self._refusals.OVERLOADED, scope, close=close)
-        else:
-            own = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
-            self.transport.write(b"".join((_OVERLOADED, *own, usual)))
+        self._write(*self._refusals.OVERLOADED, scope, close=close)
         cycle.response_started = cycle.response_complete = True
         if close:
             self.transport.close()
