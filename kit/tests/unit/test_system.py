@@ -93,14 +93,14 @@ def wait_for_end(pid: int) -> None:
 
 def test_workers_are_recycled_after_max_requests_and_one_at_a_time() -> None:
     recycling = Recycling()
-    assert not recycling.due(9, maximum=10)
-    assert not recycling.due(10**9, maximum=0)
+    assert not recycling.due(9, 10)
+    assert not recycling.due(10**9, 0)
     other = holder(recycling)
     try:
-        assert not recycling.due(10, maximum=10), "the other one is leaving"
+        assert not recycling.due(10, 10), "the other one is leaving"
     finally:
         processes.terminate_child(other, timeout_seconds=1)
-    assert recycling.due(10, maximum=10)
+    assert recycling.due(10, 10)
     recycling._file.close()
 
 
@@ -110,7 +110,7 @@ def holder(recycling: Recycling) -> int:
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.write(told, b"1" if recycling.due(10, maximum=10) else b"0")
+        os.write(told, b"1" if recycling.due(10, 10) else b"0")
         time.sleep(30)
         os.kill(os.getpid(), signal.SIGKILL)
     assert os.read(taken, 1) == b"1"

@@ -17,7 +17,7 @@ class Recycling:
         folder = memory_folder()
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open for the life of the process)
 
-    def due(self, requests: int, *, maximum: int) -> bool:
+    def due(self, requests: int, maximum: int) -> bool:
         """Tell whether a worker that served so many requests is to be recycled now; 0 is never."""
         return 0 < maximum <= requests and self._acquire()
 

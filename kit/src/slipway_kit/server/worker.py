@@ -81,13 +81,12 @@ class DrainingServer(Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
+
+        def busy() -> bool:
+            return self._admission.backlogged
+
         for listening in sockets or []:
-            acceptor = Acceptor(
-                listening,
-                protocol,
-                busy=lambda: self._admission.backlogged,
-                tls=self.config.ssl,
-            )
+            acceptor = Acceptor(listening, protocol, busy=busy, tls=self.config.ssl)
             self.servers.append(cast("asyncio.Server", acceptor))
         self._worker.report_ready()
 
@@ -136,9 +135,7 @@ class DrainingServer(Server):
         if os.getppid() != self._worker.ppid:
             log.error("master has ended, draining")
             self._drain_without_port(self._plan.drain)
-        elif self._drained_at is None and recycling.due(
-            requests, maximum=self._settings.max_requests
-        ):
+        elif self._drained_at is None and recycling.due(requests, self._settings.max_requests):
             log.info("worker is recycled", requests=requests)
             self._drain_without_port(min(self._plan.drain, _RECYCLE_SECONDS))
 

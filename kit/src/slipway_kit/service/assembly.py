@@ -83,11 +83,7 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
         generate_unique_id_function=openapi.operation_id,
         lifespan=lifespan_of(
             about,
-            features={
-                name: module.lifespan
-                for name, module in routes.items()
-                if hasattr(module, "lifespan")
-            },
+            features=routes,
             resources=resources,
             checks=[schema, *checks],
             untraced=probes.PROBES | docs_pages.ASSETS,

@@ -3,9 +3,9 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from importlib import import_module
-from types import ModuleType
+from pkgutil import resolve_name
 
 from gunicorn.app.wsgiapp import WSGIApplication
 
@@ -68,8 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace, settings: type[ServiceSettings], about: About) -> int:
     if options.reload:
-        status: int = _tool("reload").serve(APP, about, settings.load().server)
-        return status
+        return _tool("reload:serve")(APP, about, settings.load().server)
     sys.argv = ["gunicorn", "--config", str(about.ROOT / "gunicorn.conf.py")]
     WSGIApplication("%(prog)s", prog="gunicorn").run()
     return 0
@@ -95,31 +94,29 @@ def _capacity(options: argparse.Namespace, settings: type[ServiceSettings], _: A
     if options.from_values is None:
         print(report(settings.load().release(read_limits())))
         return 0
-    status: int = _tool("chart_values").judge(options.from_values)
-    return status
+    return _tool("chart_values:judge")(options.from_values)
 
 
 def _openapi(*_: object) -> int:
-    module, _colon, name = APP.partition(":")
     # Log lines must not go into the document.
     with redirect_stdout(sys.stderr):
-        app = getattr(import_module(module), name)()
+        app = resolve_name(APP)()
     print(json.dumps(app.openapi(), indent=2, ensure_ascii=False))
     return 0
 
 
 def _settings(_: argparse.Namespace, settings: type[ServiceSettings], __: About) -> int:
-    status: int = _tool("settings_table").show(settings)
-    return status
+    return _tool("settings_table:show")(settings)
 
 
-def _tool(name: str) -> ModuleType:
-    """Return a module of `slipway_kit.dev`; raise `SettingsError` in an image, which has none."""
+def _tool(name: str) -> Callable[..., int]:
+    """Return a function of `slipway_kit.dev`; raise `SettingsError` in an image, which has none."""
     try:
-        return import_module(f"{_TOOLS}.{name}")
+        tool: Callable[..., int] = resolve_name(f"{_TOOLS}.{name}")
     except ModuleNotFoundError as missing:
         if missing.name != _TOOLS:
             raise
         raise SettingsError(
             "run this in the source tree of the service: the image has no development tools."
         ) from None
+    return tool

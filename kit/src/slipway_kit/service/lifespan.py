@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import TypeVar
 
 import anyio.to_thread
 import structlog
@@ -23,7 +24,6 @@ from slipway_kit.service.resources import Openers
 from slipway_kit.tracing.provider import Traces, open_tracing
 from slipway_kit.tracing.settings import TracingSettings
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -31,11 +31,11 @@ log = structlog.get_logger()
 def lifespan_of(
     about: About,
     *,
-    features: Mapping[str, Lifespan],
+    features: Mapping[str, ModuleType],
     resources: Openers,
     checks: Sequence[Check],
     untraced: Collection[str],
-) -> Lifespan:
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Return the lifespan of the application.
 
     It opens `resources`, then the lifespans of `features`, each as a phase; they close in reverse.
@@ -69,8 +69,9 @@ def lifespan_of(
                 runtime.add(await phases.open(name, opener(runtime)))
                 for name, opener in resources.items()
             ]
-            for name, feature in features.items():
-                await phases.open(name, feature(app))
+            for name, routes in features.items():
+                if hasattr(routes, "lifespan"):
+                    await phases.open(name, routes.lifespan(app))
             parts = [runtime.get(Admission), runtime.get(RouteShedding), *opened]
             sampled = [part for part in parts if isinstance(part, Sampled)]
             await phases.open("saturation", open_saturation(*sampled))

@@ -4,6 +4,8 @@ Each group is defined beside the code that it configures; this module gathers an
 """
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
@@ -54,11 +56,10 @@ class ServiceSettings(BaseModel):
     @classmethod
     def fields(cls) -> dict[str, type[Group]]:
         """Return the groups that are fields, by field name."""
-        found = {name: info.annotation for name, info in cls.model_fields.items()}
         return {
-            name: kind
-            for name, kind in found.items()
-            if isinstance(kind, type) and issubclass(kind, Group)
+            name: field.annotation
+            for name, field in cls.model_fields.items()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Group)
         }
 
     @classmethod
@@ -70,21 +71,17 @@ class ServiceSettings(BaseModel):
     def load(cls) -> Self:
         """Read the environment or raise `SettingsError` with one line for each problem."""
         groups = cls.groups()
-        found: list[Group] = []
+        steps: list[Callable[[], object]] = [partial(refuse_unknown, os.environ, groups)]
+        steps += [partial(read, group) for group in groups]
         wrong: list[str] = []
-        try:
-            refuse_unknown(os.environ, groups)
-        except SettingsError as error:
-            wrong.append(str(error))
-        for group in groups:
+        for step in steps:
             try:
-                found.append(read(group))
+                step()
             except SettingsError as error:
                 wrong.append(str(error))
         if wrong:
             raise SettingsError("\n".join(wrong))
-        own = dict(zip(cls.fields(), found, strict=False))
-        settings = cls.model_validate({**own, "features": tuple(found[len(own) :])})
+        settings = cls()
         settings.check()
         return settings
 
