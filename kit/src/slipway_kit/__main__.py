@@ -11,10 +11,7 @@ def main(arguments: list[str]) -> int | str:
     try:
         verify = import_module("slipway_kit.dev.verify")
     except ModuleNotFoundError:
-        return (
-            "error: slipway_kit/dev/ is missing: run this in the source tree of a service,"
-            " and copy the whole folder again if it is missing there too."
-        )
+        return "error: slipway_kit/dev/ is missing: copy the whole folder; an image leaves it out."
     status: int = verify.main()
     return status
 

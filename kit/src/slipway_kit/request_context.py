@@ -38,10 +38,7 @@ begin = _current.set
 
 
 def deadline_within(seconds: float) -> float:
-    """Return the deadline of work that may take `seconds`, by `clock.now`.
-
-    It is the request's own deadline if that comes first.
-    """
+    """Return the deadline of work that may take `seconds`: that of the request, if sooner."""
     own, request = now() + seconds, _current.get()
     if request is None or request.deadline is None:
         return own

@@ -17,10 +17,7 @@ class Runtime:
         self._parts: dict[type, object] = {}
 
     def add(self, part: P, kind: type[P] | None = None) -> P:
-        """Register `part` under its class, or under its base class `kind`, and return it.
-
-        It replaces an earlier part of that type.
-        """
+        """Register `part` under its class or `kind`, a base class; it replaces an earlier one."""
         self._parts[kind or type(part)] = part
         return part
 

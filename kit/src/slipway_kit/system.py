@@ -35,9 +35,9 @@ def unblock_termination_signals() -> None:
 
 
 def die_with_parent(sig: signal.Signals, *, parent: int) -> None:
-    """Have the kernel send `sig` to this process when `parent` ends; on Linux only.
+    """Have the kernel send `sig` to this process when `parent` ends, or now if it has ended.
 
-    When `parent` has ended already, the signal is sent at once.
+    Outside Linux only the latter.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, sig)
@@ -56,9 +56,8 @@ def child_is_running(pid: int) -> bool:
 
 def terminate_child(pid: int, *, timeout_seconds: float) -> None:
     """Send SIGTERM to the child `pid`, and SIGKILL when it runs after `timeout_seconds`."""
-    if not child_is_running(pid):
-        return
-    os.kill(pid, signal.SIGTERM)
+    if child_is_running(pid):
+        os.kill(pid, signal.SIGTERM)
     give_up = now() + timeout_seconds
     while child_is_running(pid):
         if now() > give_up:

@@ -110,7 +110,22 @@ class Limit:
 
 def limits(release: Release) -> Iterator[Limit]:
     """Yield every limit of a release."""
-    yield _connections(release)
+    pods = release.replicas + release.surge + release.leaving
+    # One more for readiness, which connects outside the pool.
+    per_worker = release.pool_size + release.max_overflow + 1
+    factors = (
+        f"in ({release.replicas} replicas + {release.surge} surge + {release.leaving} leaving)"
+        f" x {release.workers} workers"
+        f" x ({release.pool_size} pool + {release.max_overflow} overflow + 1 readiness)"
+    )
+    yield sum_limit(
+        "database connections",
+        release.max_connections,
+        "lower the pool, the workers or the replicas, or raise the database's connections",
+        (pods * release.workers * per_worker, factors),
+        (int(release.migration), "migration"),
+        (release.reserved_connections, "reserved"),
+    )
     if release.memory_limit_mib is not None:
         yield sum_limit(
             "memory, MiB",
@@ -179,25 +194,6 @@ def sum_limit(name: str, have: float, change: str, *terms: tuple[float, str]) ->
     """Return the limit of a sum; each term is an amount and its name."""
     arithmetic = " + ".join(f"{amount:g} {what}".rstrip() for amount, what in terms)
     return Limit(name, sum(amount for amount, _ in terms), have, arithmetic, change)
-
-
-def _connections(release: Release) -> Limit:
-    pods = release.replicas + release.surge + release.leaving
-    # One more for readiness, which connects outside the pool.
-    per_worker = release.pool_size + release.max_overflow + 1
-    others = int(release.migration) + release.reserved_connections
-    return Limit(
-        "database connections",
-        need=pods * release.workers * per_worker + others,
-        have=release.max_connections,
-        arithmetic=(
-            f"({release.replicas} replicas + {release.surge} surge + {release.leaving} leaving)"
-            f" x {release.workers} workers"
-            f" x ({release.pool_size} pool + {release.max_overflow} overflow + 1 readiness)"
-            f" + {int(release.migration)} migration + {release.reserved_connections} reserved"
-        ),
-        change="lower the pool, the workers or the replicas, or raise the database's connections",
-    )
 
 
 def tightest(limits: Iterable[Limit]) -> Limit:
