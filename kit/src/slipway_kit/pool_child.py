@@ -26,6 +26,10 @@ class NotPicklable(TypeError):
     """A value cannot be sent between processes; the text says which and why."""
 
 
+class JobError(Exception):
+    """A computation raised an error that cannot be pickled; the text names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A call, with the log context and the trace context of its caller.
@@ -42,14 +46,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a call, or the error that it raised, as text and with its traceback.
-
-    `error` is None when it cannot be pickled.
-    """
+    """The result of a call, or the error that it raised with its traceback."""
 
     result: Any = None
     error: Exception | None = None
-    text: str = ""
     trace: str = ""
 
 
@@ -73,9 +73,19 @@ def answer(pickled: bytes) -> bytes:
     try:
         job: Job = pickle.loads(pickled)  # noqa: S301 (from our own worker)
         with _logged_as(job):
-            return _pickled(job, job.call(*job.args))
+            result = job.call(*job.args)
+        return dumps(Answer(result), f"the result of {describe(job.call)}")
     except BaseException as error:  # noqa: BLE001 (SystemExit of a job must not end the worker)
-        return pickle.dumps(_failed(error))
+        trace = "".join(traceback.format_exception(error))
+        return pickle.dumps(Answer(error=_copyable(error), trace=trace))
+
+
+def dumps(value: object, what: str) -> bytes:
+    """Pickle `value` or raise `NotPicklable`, which calls it `what`."""
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        raise NotPicklable(f"{what} cannot be pickled: {error}") from error
 
 
 def describe(call: Callable[..., Any]) -> str:
@@ -83,23 +93,13 @@ def describe(call: Callable[..., Any]) -> str:
     return getattr(call, "__qualname__", None) or repr(call)
 
 
-def _pickled(job: Job, result: object) -> bytes:
-    try:
-        return pickle.dumps(Answer(result))
-    except Exception as error:
-        message = f"the result of {describe(job.call)} cannot be pickled: {error}"
-        raise NotPicklable(message) from error
-
-
-def _failed(error: BaseException) -> Answer:
-    text = "".join(traceback.format_exception_only(error)).strip()
-    trace = "".join(traceback.format_exception(error))
-    copyable = None
+def _copyable(error: BaseException) -> Exception:
     # Exceptions whose arguments differ from their `args` cannot be unpickled.
     with suppress(Exception):
-        if type(pickle.loads(pickle.dumps(error))) is type(error) and isinstance(error, Exception):  # noqa: S301 (just made)
-            copyable = error
-    return Answer(error=copyable, text=text, trace=trace)
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (just made)
+        if isinstance(error, Exception) and type(copy) is type(error):
+            return error
+    return JobError("".join(traceback.format_exception_only(error)).strip())
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _logged_as(job: Job) -> Iterator[None]:
     if "logging" not in sys.modules:
         yield
         return
-    if job.set_up_log is not None:
+    if job.set_up_log:
         _set_up_log(job.set_up_log)
     # Not at the top: these import `logging`.
     from structlog.contextvars import bound_contextvars  # noqa: PLC0415
@@ -124,5 +124,4 @@ def _logged_as(job: Job) -> Iterator[None]:
 
 @cache
 def _set_up_log(pickled: bytes) -> None:
-    """Set up the log, once."""
     pickle.loads(pickled)()  # noqa: S301 (from our own worker)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from slipway_kit.clock import now
 from slipway_kit.concurrency.sharing import Shared, start_shared, within
-from slipway_kit.errors import DeadlineExceeded, Unavailable
+from slipway_kit.errors import Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge
 
 T = TypeVar("T")
@@ -29,14 +29,6 @@ REQUESTS = Counter(
 )
 ENTRIES = Gauge("cache_entries", "Entries in a cache.", ["cache"])
 EVICTIONS = Counter("cache_evictions_total", "Entries evicted to make room for others.", ["cache"])
-
-
-class ComputationTooSlow(DeadlineExceeded):
-    """The computation of a value exceeded its time limit."""
-
-
-class ComputationCut(Unavailable):
-    """The computation of a value was cancelled while callers waited for it."""
 
 
 class Cache(Generic[T]):
@@ -81,17 +73,23 @@ class Cache(Generic[T]):
         if found is not None:
             self._count("hit")
             return found[0]
-        flight = self._flights.get(key)
-        result = "shared" if flight else "miss"
-        if flight is None:
-            flight = self._flights[key] = _Flight()
+        result = "shared" if key in self._flights else "miss"
+        flight = self._flights.setdefault(key, _Flight())
         answer = flight.add_waiter()
         if result == "miss":
-            self._start_computation(key, compute, flight)
+            flight.task = start_shared(
+                self._compute(key, compute, flight),
+                name=f"cache {self.name}",
+                callers=flight.callers,
+                ended=partial(self._computation_ended, key, flight),
+                cache=self.name,
+            )
         try:
             payload = await answer
         except asyncio.CancelledError:
-            self._caller_left(key, flight)
+            if not flight.has_waiters:
+                self._forget(key, flight)
+                flight.task.cancel()
             raise
         except Exception:
             result = "error"
@@ -103,8 +101,7 @@ class Cache(Generic[T]):
     async def delete(self, key: str) -> None:
         """Drop the value of `key`; the result of a running computation is not cached either."""
         self._flights.pop(key, None)
-        await self._use(self._store.delete, key)
-        self._show_entries()
+        await self._drop(key)
 
     async def _find(self, key: str) -> tuple[T] | None:
         """Return the value in a tuple, because `None` is a valid value."""
@@ -118,30 +115,13 @@ class Cache(Generic[T]):
                 return (value,)
         except (TypeError, ValueError):
             log.warning("cache entry is invalid", cache=self.name)
-        await self._use(self._store.delete, key)
-        self._show_entries()
+        await self._drop(key)
         return None
-
-    def _start_computation(
-        self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight"
-    ) -> None:
-        work = self._compute(key, compute, flight)
-        flight.task = start_shared(
-            work, name=f"cache {self.name}", callers=flight.callers, cache=self.name
-        )
-        flight.task.add_done_callback(partial(self._computation_ended, key, flight))
-
-    def _caller_left(self, key: str, flight: "_Flight") -> None:
-        """Cancel a computation without waiters."""
-        if not flight.has_waiters:
-            self._forget(key, flight)
-            flight.task.cancel()
 
     async def _compute(
         self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight"
     ) -> bytes:
-        timeout_error = ComputationTooSlow(f"The computation of {self.name} took too long.")
-        value = await within(self._compute_seconds, compute(), timeout_error)
+        value = await within(self._compute_seconds, compute(), name=f"computation of {self.name}")
         payload = self._json.dump_json(value, warnings="error")
         # A value that cannot be read back is a bug; without this check every look-up would miss.
         self._json.validate_json(payload)
@@ -153,14 +133,11 @@ class Cache(Generic[T]):
     def _computation_ended(self, key: str, flight: "_Flight", task: asyncio.Task[bytes]) -> None:
         self._forget(key, flight)
         if task.cancelled():
-            flight.reject(
-                ComputationCut(f"The computation of {self.name} was cancelled; try again soon.")
-            )
+            text = f"The computation of {self.name} was cancelled; try again soon."
+            flight.reject(Unavailable(text))
         elif error := task.exception():
             if not flight.has_waiters:
-                log.warning(
-                    "cache computation failed without a waiter", cache=self.name, exc_info=error
-                )
+                log.warning("cache computation failed without a waiter", exc_info=error)
             flight.reject(error)
         else:
             flight.resolve(task.result())
@@ -175,9 +152,10 @@ class Cache(Generic[T]):
             EVICTIONS.labels(self.name).inc()
         entry = (self._clock() + self._ttl_seconds, payload)
         await self._use(self._store.set, key, entry, self._ttl_seconds)
-        self._show_entries()
+        ENTRIES.labels(self.name).set(len(kept))
 
-    def _show_entries(self) -> None:
+    async def _drop(self, key: str) -> None:
+        await self._use(self._store.delete, key)
         ENTRIES.labels(self.name).set(len(self._store.store))
 
     async def _use(self, call: Callable[..., Awaitable[Any]], *args: object) -> Any:
@@ -189,8 +167,6 @@ class Cache(Generic[T]):
                 log.exception("cache store failed; every value is computed", cache=self.name)
             self._store_works = False
             return None
-        if not self._store_works:
-            log.info("cache store works again", cache=self.name)
         self._store_works = True
         return answer
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar, TypeVarTuple, Unpack
 
 import anyio
@@ -23,7 +24,7 @@ from anyio.abc import Process
 from slipway_kit.clock import now
 from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
-from slipway_kit.pool_child import LENGTH, Answer, Job, NotPicklable, describe
+from slipway_kit.pool_child import LENGTH, Answer, Job, NotPicklable, describe, dumps
 from slipway_kit.trace_context import carrier
 
 T = TypeVar("T")
@@ -72,10 +73,6 @@ class ProcessPoolFull(Overloaded):
     detail = "Too many computations are running; try again soon."
 
 
-class JobError(Exception):
-    """A computation raised an error that cannot be pickled; the text names it."""
-
-
 class ChildTraceback(Exception):
     """The traceback in the child process, as text; the cause of the error raised here."""
 
@@ -83,56 +80,68 @@ class ChildTraceback(Exception):
         return f"in a child process\n{self.args[0]}"
 
 
+@dataclass(eq=False)
 class Child:
     """A child process that runs one job at a time, and the socket to it."""
 
-    def __init__(
-        self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._process, self._reader, self._writer = process, reader, writer
+    process: Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
 
     @classmethod
     async def start(cls) -> Self:
         """Start a process from the main thread; the kernel kills it when that thread ends."""
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
+        descriptor, path = theirs.fileno(), json.dumps(sys.path)
+        # The child must write no metrics: nothing would remove its files.
+        environment = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
         try:
             with theirs:
-                return cls(await _open(theirs.fileno()), reader, writer)
+                process = await anyio.open_process(
+                    [sys.executable, "-c", _PROGRAM, path, str(descriptor), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=None,
+                    stderr=None,
+                    env=environment,
+                    pass_fds=[descriptor],
+                    # Ctrl-C goes to the whole process group; the worker ends its children itself.
+                    start_new_session=True,
+                )
         except BaseException:
-            # A process exits when the other end of its socket is closed.
             writer.close()
             raise
+        return cls(process, reader, writer)
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process.returncode is None
+        return self.process.returncode is None
 
     async def run(self, job: bytes) -> bytes:
         """Return the answer to `job`; raise `OSError` or `EOFError` when the process died."""
         # No length is needed: a pickle marks its own end.
-        self._writer.write(pickle.dumps(job))
-        await self._writer.drain()
-        [length] = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-        return await self._reader.readexactly(length)
+        self.writer.write(pickle.dumps(job))
+        await self.writer.drain()
+        [length] = LENGTH.unpack(await self.reader.readexactly(LENGTH.size))
+        return await self.reader.readexactly(length)
 
     async def stop(self) -> None:
         """Ask the process to exit, and kill it after `_EXIT_SECONDS`."""
-        self._writer.close()
+        self.writer.close()
         try:
             async with asyncio.timeout(_EXIT_SECONDS):
-                await self._process.wait()
+                await self.process.wait()
         except TimeoutError:
             await self.kill()
 
     async def kill(self) -> None:
         """Kill the process and wait until it is gone."""
         with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+            self.process.kill()
+        await self.process.wait()
         # A caller that still waits for an answer gets an error.
-        self._writer.close()
+        self.writer.close()
 
 
 class ProcessPool:
@@ -151,11 +160,11 @@ class ProcessPool:
         self._start, self._size, self._prepare = start, size, prepare
         self._max_waiting, self._wait_seconds = max_waiting, wait_seconds
         self._timeout_seconds = timeout_seconds
-        self._slots = asyncio.Semaphore(size)
-        self._waiting = 0
+        self._slots, self._waiting = asyncio.Semaphore(size), 0
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._closed = False
+        SIZE.set(size)
 
     async def run(self, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
         """Return `call(*args)`, or raise its error with the child's traceback as the cause.
@@ -163,17 +172,23 @@ class ProcessPool:
         Raises `NotPicklable`, `ProcessPoolFull`, `ComputationTimeout` or `ComputationLost`.
         Cancelling the caller kills the process.
         """
-        job = self._pickled(call, args)
+        context = structlog.contextvars.get_contextvars()
+        bound = {name: str(value) for name, value in context.items()}
+        what = f"{describe(call)} or its arguments"
+        job = dumps(Job(call, args, bound, carrier(), self._prepare), what)
         await self._take_slot()
         outcome = "cancelled"
         try:
             with ACTIVE.track_inprogress():
                 answer = await self._answer(job)
             outcome = "failed"
-            result: T = _unpickled(answer, call)
+            result: T = _result(answer, call)
             outcome = "done"
-        except (ComputationTimeout, ComputationLost) as error:
-            outcome = "timeout" if isinstance(error, ComputationTimeout) else "lost"
+        except ComputationTimeout:
+            outcome = "timeout"
+            raise
+        except ComputationLost:
+            outcome = "lost"
             raise
         finally:
             TASKS.labels(outcome).inc()
@@ -243,38 +258,13 @@ class ProcessPool:
             self._slots.release()
         return answer
 
-    def _pickled(self, call: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
-        context = structlog.contextvars.get_contextvars()
-        bound = {name: str(value) for name, value in context.items()}
-        try:
-            return pickle.dumps(Job(call, args, bound, carrier(), self._prepare))
-        except Exception as error:
-            message = f"{describe(call)} or its arguments cannot be pickled: {error}"
-            raise NotPicklable(message) from error
 
-
-def _unpickled(message: bytes, call: Callable[..., Any]) -> Any:
+def _result(message: bytes, call: Callable[..., Any]) -> Any:
     try:
         answer: Answer = pickle.loads(message)  # noqa: S301 (from our own child)
     except Exception as error:
         text = f"the result of {describe(call)} cannot be unpickled: {error}"
         raise NotPicklable(text) from error
-    if answer.trace:
-        raise (answer.error or JobError(answer.text)) from ChildTraceback(answer.trace)
+    if answer.error is not None:
+        raise answer.error from ChildTraceback(answer.trace)
     return answer.result
-
-
-async def _open(descriptor: int) -> Process:
-    # The child must write no metrics: nothing would remove its files.
-    environment = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
-    path = json.dumps(sys.path)
-    return await anyio.open_process(
-        [sys.executable, "-c", _PROGRAM, path, str(descriptor), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=None,
-        stderr=None,
-        env=environment,
-        pass_fds=[descriptor],
-        # Ctrl-C goes to the whole process group; the worker ends its children itself.
-        start_new_session=True,
-    )

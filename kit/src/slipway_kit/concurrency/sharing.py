@@ -3,12 +3,15 @@
 import asyncio
 import contextvars
 import copy
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
 from opentelemetry import context as otel
 from opentelemetry import trace
+
+from slipway_kit.errors import DeadlineExceeded
 
 T = TypeVar("T")
 
@@ -17,13 +20,15 @@ def start_shared(
     work: Coroutine[Any, Any, T],
     *,
     name: str,
-    callers: Iterable[trace.SpanContext] = (),
+    callers: Iterable[trace.SpanContext],
+    ended: Callable[[asyncio.Task[T]], None],
     **labels: str,
 ) -> asyncio.Task[T]:
     """Start `work` without the context of its caller; its log lines carry `labels` instead.
 
     The work outlives its first caller, so it has neither that caller's request id nor its deadline.
-    It starts a trace of its own, which is linked to the spans of `callers`.
+    It starts a trace of its own, which is linked to the spans of `callers`. `ended` is called with
+    the task at its end, in the context of the work.
     """
     links = [trace.Link(caller) for caller in callers if caller.is_valid]
     span = trace.get_tracer(__name__).start_span(name, context=otel.Context(), links=links)
@@ -31,7 +36,8 @@ def start_shared(
     context.run(structlog.contextvars.bind_contextvars, **labels)
     context.run(otel.attach, trace.set_span_in_context(span, otel.Context()))
     task = asyncio.create_task(work, name=name, context=context)
-    task.add_done_callback(lambda ended: _end(span, ended))
+    task.add_done_callback(ended, context=context)
+    task.add_done_callback(partial(_end, span))
     return task
 
 
@@ -67,11 +73,11 @@ class Shared(Generic[T]):
         """Raise a copy of `error` in every caller that still waits."""
         for answer in self._waiters:
             if not answer.done():
-                answer.set_exception(copy_error(error))
+                answer.set_exception(_copy(error))
 
 
-async def within(seconds: float, work: Awaitable[T], timeout_error: Exception) -> T:
-    """Await `work` for `seconds` or raise `timeout_error`; its own `TimeoutError` is passed on."""
+async def within(seconds: float, work: Awaitable[T], *, name: str) -> T:
+    """Await `work` for `seconds` at most; its own `TimeoutError` is passed on."""
     deadline = asyncio.timeout(seconds)
     try:
         async with deadline:
@@ -79,15 +85,10 @@ async def within(seconds: float, work: Awaitable[T], timeout_error: Exception) -
     except TimeoutError as error:
         if not deadline.expired():
             raise
-        raise timeout_error from error
+        raise DeadlineExceeded(f"The {name} took too long.") from error
 
 
-def mark_failed(span: trace.Span, error: BaseException) -> None:
-    """Set the error status of a span."""
-    span.set_status(trace.StatusCode.ERROR, type(error).__name__)
-
-
-def copy_error(error: BaseException) -> BaseException:
+def _copy(error: BaseException) -> BaseException:
     """Return a copy of `error`, so that each caller that raises it extends its own traceback.
 
     An error that cannot be copied is shared.
@@ -96,8 +97,6 @@ def copy_error(error: BaseException) -> BaseException:
         own = copy.copy(error)
     except Exception:  # noqa: BLE001 (any error class may refuse to be copied)
         return error
-    if type(own) is not type(error):
-        return error
     own.__cause__, own.__context__ = error.__cause__, error.__context__
     own.__suppress_context__ = error.__suppress_context__
     return own.with_traceback(error.__traceback__)
@@ -105,5 +104,5 @@ def copy_error(error: BaseException) -> BaseException:
 
 def _end(span: trace.Span, task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()):
-        mark_failed(span, error)
+        span.set_status(trace.StatusCode.ERROR, type(error).__name__)
     span.end()

@@ -6,7 +6,7 @@ They live in memory: a killed pod loses them. Work that must survive belongs in 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Self
 
 import structlog
 
@@ -52,6 +52,14 @@ class Tasks:
         """Count the running tasks."""
         return len(self._running)
 
+    @asynccontextmanager
+    async def running(self, *, grace_seconds: float) -> AsyncIterator[Self]:
+        """Drain the tasks at the end of the block."""
+        try:
+            yield self
+        finally:
+            await self.drain(grace_seconds=grace_seconds)
+
     async def drain(self, *, grace_seconds: float) -> None:
         """Wait for the tasks and those that they spawn, then cancel the rest."""
         late = await drain(self._running, grace_seconds=grace_seconds, give_up=self._close)
@@ -64,23 +72,10 @@ class Tasks:
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         RUNNING.dec()
-        if task.cancelled():
-            FINISHED.labels("cancelled").inc()
-        elif error := task.exception():
-            log.error("task failed", task=task.get_name(), exc_info=error)
-            FINISHED.labels("failed").inc()
-        else:
-            FINISHED.labels("done").inc()
-
-
-@asynccontextmanager
-async def open_tasks(*, grace_seconds: float) -> AsyncIterator[Tasks]:
-    """Yield a `Tasks`; at the end its tasks get `grace_seconds` to finish."""
-    tasks = Tasks()
-    try:
-        yield tasks
-    finally:
-        await tasks.drain(grace_seconds=grace_seconds)
+        outcome = "cancelled" if task.cancelled() else "failed" if task.exception() else "done"
+        FINISHED.labels(outcome).inc()
+        if outcome == "failed":
+            log.error("task failed", task=task.get_name(), exc_info=task.exception())
 
 
 async def drain(

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -37,14 +37,6 @@ ITEMS = Counter(
 )
 
 
-class QueueFull(Overloaded):
-    """The queue is full."""
-
-
-class QueueClosed(Unavailable):
-    """The queue accepts no items before the service has started or while it stops."""
-
-
 class WorkQueue(Generic[T]):
     """At most `size` items wait; `workers` of them are handled at a time, in the order of arrival.
 
@@ -65,21 +57,20 @@ class WorkQueue(Generic[T]):
             raise ValueError(f"queue {name} needs a size and workers of at least 1")
         self.name = name
         self._handle, self._size, self._workers, self._clock = handle, size, workers, clock
-        self._depth, self._wait = DEPTH.labels(name), WAIT.labels(name)
-        self._waiting: deque[_Entry[T]] = deque()
+        self._waiting: deque[tuple[T, float, Context]] = deque()
         self._running: set[asyncio.Task[Any]] = set()
         self._open, self._gave_up = False, False
         self._abandoned = 0
 
     def put(self, item: T) -> None:
-        """Add `item`, or raise `QueueFull` or `QueueClosed`, both 503."""
+        """Add `item`, or raise `Overloaded` or `Unavailable`, both 503."""
         if not self._open:
             self._count("refused")
-            raise QueueClosed(f"The queue {self.name} accepts no work now; try again soon.")
+            raise Unavailable(f"The queue {self.name} accepts no work now; try again soon.")
         if len(self._waiting) >= self._size:
             self._count("refused")
-            raise QueueFull(f"The queue {self.name} is full ({self._size} items); try again soon.")
-        self._waiting.append(_Entry(item, self._clock(), without_deadline()))
+            raise Overloaded(f"The queue {self.name} is full ({self._size} items); try again soon.")
+        self._waiting.append((item, self._clock(), without_deadline()))
         self._start()
 
     def __len__(self) -> int:
@@ -110,12 +101,12 @@ class WorkQueue(Generic[T]):
         """Start handling items up to the concurrency limit."""
         while self._waiting and len(self._running) < self._workers:
             item, since, context = self._waiting.popleft()
-            self._wait.observe(self._clock() - since)
+            WAIT.labels(self.name).observe(self._clock() - since)
             # A task for each item: its failure cannot stop the queue.
             task = asyncio.create_task(self._outcome(item), context=context)
             self._running.add(task)
             task.add_done_callback(self._ended)
-        self._depth.set(len(self._waiting))
+        DEPTH.labels(self.name).set(len(self._waiting))
 
     async def _outcome(self, item: T) -> str:
         try:
@@ -123,35 +114,25 @@ class WorkQueue(Generic[T]):
         except Exception:
             log.exception("queued work failed", queue=self.name)
             return "failed"
+        except asyncio.CancelledError:
+            if self._gave_up:
+                raise
+            log.exception("queued work cancelled itself", queue=self.name)
+            return "failed"
         return "done"
 
     def _ended(self, task: asyncio.Task[str]) -> None:
         self._running.discard(task)
-        if not task.cancelled():
-            self._count(task.result())
-        elif self._gave_up:
-            self._abandon()
-        else:
-            log.error("queued work cancelled itself", queue=self.name)
-            self._count("failed")
+        self._count("abandoned" if task.cancelled() else task.result())
         self._start()
 
     def _give_up(self) -> None:
         self._gave_up = True
         while self._waiting:
             self._waiting.pop()
-            self._abandon()
+            self._count("abandoned")
         self._start()
-
-    def _abandon(self) -> None:
-        self._abandoned += 1
-        self._count("abandoned")
 
     def _count(self, outcome: str) -> None:
         ITEMS.labels(self.name, outcome).inc()
-
-
-class _Entry(NamedTuple, Generic[T]):
-    item: T
-    since: float
-    context: Context
+        self._abandoned += outcome == "abandoned"

@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 from slipway_kit.client.client import HttpClient, open_http_client
 from slipway_kit.client.settings import HttpClientSettings
 from slipway_kit.concurrency.offload import Offload, OffloadSettings, open_offload
-from slipway_kit.concurrency.tasks import Tasks, open_tasks
+from slipway_kit.concurrency.tasks import Tasks
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.engine import open_database
 from slipway_kit.db.sessions import Database
@@ -53,7 +53,7 @@ def http_client(runtime: Runtime) -> AbstractAsyncContextManager[HttpClient]:
 
 def tasks(runtime: Runtime) -> AbstractAsyncContextManager[Tasks]:
     """Open the background tasks; open it after the resources that tasks use."""
-    return open_tasks(grace_seconds=runtime.get(ServerSettings).shutdown.close / 2)
+    return Tasks().running(grace_seconds=runtime.get(ServerSettings).shutdown.close / 2)
 
 
 class Resources:

@@ -28,7 +28,7 @@ class Schedule:
         self.seconds: list[float] = []
         self._calls: list[Callable[[], None]] = []
 
-    def __call__(self, seconds: float, call: Callable[[], None]) -> "Schedule":
+    def __call__(self, seconds: float, call: Callable[[], None]) -> Any:
         self.seconds.append(seconds)
         self._calls.append(call)
         return self
@@ -237,6 +237,7 @@ async def test_a_window_that_everybody_left_costs_nothing() -> None:
         await turns()
         gone.cancel()
         await turns()
+        schedule.end_window()
         assert schedule.idle
     assert load.asked == []
 

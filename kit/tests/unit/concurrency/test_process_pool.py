@@ -18,12 +18,11 @@ from slipway_kit.concurrency.process_pool import (
     ChildTraceback,
     ComputationLost,
     ComputationTimeout,
-    JobError,
     ProcessPool,
     ProcessPoolFull,
 )
 from slipway_kit.errors import NotFound, Unavailable
-from slipway_kit.pool_child import Job, NotPicklable
+from slipway_kit.pool_child import Job, JobError, NotPicklable
 
 pytestmark = pytest.mark.anyio
 

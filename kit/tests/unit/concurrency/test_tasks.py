@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from kit.tests.support.turns import turns
-from slipway_kit.concurrency.tasks import open_tasks
+from slipway_kit.concurrency.tasks import Tasks
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ def finished(outcome: str) -> float:
 
 async def test_the_error_of_a_task_is_logged_with_its_name() -> None:
     with capture_logs() as events:
-        async with open_tasks(grace_seconds=1) as tasks:
+        async with Tasks().running(grace_seconds=1) as tasks:
             tasks.spawn(fail, "boom")
     [event] = events
     assert (event["event"], event["task"], event["log_level"]) == ("task failed", "fail", "error")
@@ -41,7 +41,7 @@ async def test_shutdown_waits_for_tasks_and_for_those_that_they_spawn() -> None:
         tasks.spawn(inner)
         done.append("outer")
 
-    async with open_tasks(grace_seconds=5) as tasks:
+    async with Tasks().running(grace_seconds=5) as tasks:
         tasks.spawn(outer)
         assert len(tasks) == 1
     assert done == ["outer", "inner"]
@@ -58,7 +58,7 @@ async def test_what_outlasts_the_grace_is_cancelled_and_reported() -> None:
             cancelled.set()
 
     with capture_logs() as events:
-        async with open_tasks(grace_seconds=0.01) as tasks:
+        async with Tasks().running(grace_seconds=0.01) as tasks:
             tasks.spawn(endless)
     assert cancelled.is_set()
     [event] = events
@@ -68,13 +68,13 @@ async def test_what_outlasts_the_grace_is_cancelled_and_reported() -> None:
 
 async def test_a_shutdown_over_its_deadline_leaves_no_task_behind() -> None:
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01), open_tasks(grace_seconds=60) as tasks:
+        async with asyncio.timeout(0.01), Tasks().running(grace_seconds=60) as tasks:
             tasks.spawn(asyncio.Event().wait)
     assert len(tasks) == 0
 
 
 async def test_a_task_that_comes_after_shutdown_is_refused() -> None:
-    async with open_tasks(grace_seconds=1) as tasks:
+    async with Tasks().running(grace_seconds=1) as tasks:
         pass
     with pytest.raises(RuntimeError, match="was started after"):
         tasks.spawn(fail, "late")
@@ -82,7 +82,7 @@ async def test_a_task_that_comes_after_shutdown_is_refused() -> None:
 
 async def test_a_cancelled_task_is_no_error() -> None:
     with capture_logs() as events:
-        async with open_tasks(grace_seconds=1) as tasks:
+        async with Tasks().running(grace_seconds=1) as tasks:
             tasks.spawn(asyncio.Event().wait).cancel()
     assert events == []
 
@@ -96,7 +96,7 @@ async def test_a_task_that_nobody_refers_to_is_not_collected(unseen: list[Any]) 
         except asyncio.CancelledError:
             ended.append("cancelled")
 
-    async with open_tasks(grace_seconds=0.01) as tasks:
+    async with Tasks().running(grace_seconds=0.01) as tasks:
         tasks.spawn(wait_for_what_nobody_else_holds)
         await turns()
         gc.collect()
@@ -107,7 +107,7 @@ async def test_a_task_that_nobody_refers_to_is_not_collected(unseen: list[Any]) 
 async def test_tasks_are_counted_while_they_run_and_by_their_end() -> None:
     names = ("done", "failed", "cancelled")
     before = [finished(name) for name in names]
-    async with open_tasks(grace_seconds=1) as tasks:
+    async with Tasks().running(grace_seconds=1) as tasks:
         tasks.spawn(asyncio.sleep, 0)
         tasks.spawn(fail, "boom")
         tasks.spawn(asyncio.Event().wait).cancel()

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 import time
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -11,7 +12,9 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from kit.tests.support.turns import until
-from slipway_kit.concurrency.thread_pool import ThreadPoolFull, ThreadPools, measured
+from slipway_kit.concurrency.offload import Offload
+from slipway_kit.concurrency.process_pool import ProcessPool
+from slipway_kit.concurrency.thread_pool import ThreadPoolFull, measured
 
 pytestmark = pytest.mark.anyio
 
@@ -36,8 +39,13 @@ class QueueLimit:
         self._open.set()
 
 
-def pools(threads: int = 5) -> ThreadPools:
-    return ThreadPools(CapacityLimiter(threads), wait_seconds=30)
+def pools(threads: int = 5) -> Offload:
+    return offload(CapacityLimiter(threads))
+
+
+def offload(limiter: CapacityLimiter, **options: Any) -> Offload:
+    processes = ProcessPool(size=1, max_waiting=0, wait_seconds=1, timeout_seconds=1)
+    return Offload(limiter, processes, wait_seconds=30, **options)
 
 
 def gauge(name: str, purpose: str = "default") -> float | None:
@@ -97,7 +105,7 @@ async def test_a_call_that_waits_too_long_for_a_thread_is_a_503() -> None:
 
 async def test_a_call_that_would_wait_too_long_for_a_thread_is_refused_at_once() -> None:
     limiter, queue_limit = CapacityLimiter(1), QueueLimit()
-    own = ThreadPools(limiter, wait_seconds=60)
+    own = offload(limiter)
     with measured(limiter):
         await own.blocking(time.sleep, 0.15)
         async with asyncio.TaskGroup() as group:
@@ -240,7 +248,7 @@ async def test_the_wait_of_plain_routes_for_their_thread_is_measured() -> None:
 async def test_the_wait_of_a_blocking_call_is_measured_by_purpose_once() -> None:
     now = [0.0]
     limiter = CapacityLimiter(1)
-    own = ThreadPools(limiter, wait_seconds=5, clock=lambda: now[0])
+    own = offload(limiter, clock=lambda: now[0])
     own.declare("measured", threads=1)
     count, _ = queued("measured")
     default, _ = queued()
