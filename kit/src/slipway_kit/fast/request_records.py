@@ -58,7 +58,7 @@ def disable(records: Records) -> None:
 
 
 class BatchedRecords:
-    """Counts requests, and writes the lines that `FinishedRequest.log` would as JSON."""
+    """Counts requests, and writes the lines that `Records` would as JSON."""
 
     def __init__(
         self,

@@ -73,20 +73,21 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        timed = _TimedRequest(scope, receive, send, self._seconds)
-        # Its arrival, if it waited for admission.
-        began: float = scope.get("arrived") or self._clock()
         headers = dict(scope["headers"])
-        asked = None
+        seconds = self._seconds
         if _TIMEOUT in headers:
             asked = request_context.parse_timeout(headers[_TIMEOUT].decode("latin-1"))
-        if asked is None or asked >= self._seconds:
-            timed.deadline = self._waiting[timed] = began + self._seconds
-            if self._timer is None:
-                self._schedule_expiry(self._seconds)
+            seconds = min(asked or seconds, seconds)
+        timed = _TimedRequest(scope, receive, send, seconds)
+        # Its arrival, if it waited for admission.
+        began: float = scope.get("arrived") or self._clock()
+        timed.deadline = began + seconds
+        if seconds < self._seconds:
+            timed.timer = asyncio.get_running_loop().call_later(seconds, timed.expire)
         else:
-            timed.deadline = began + asked
-            timed.expire_in(asked)
+            self._waiting[timed] = timed.deadline
+            if self._timer is None:
+                self._schedule_expiry(seconds)
         request_context.begin(timed)
         try:
             if scope["http_version"].startswith("1") and _OF_BODIES.isdisjoint(headers):
@@ -95,7 +96,8 @@ class RequestLimits:
                 length = headers.get(b"content-length", b"")
                 await self._limited(scope, receive, timed.send, length)
         except asyncio.CancelledError:
-            if timed.timeout_answer is None or _this_task().uncancel() > 0:
+            task = asyncio.current_task()
+            if timed.timeout_answer is None or (task and task.uncancel() > 0):
                 raise
         finally:
             self._waiting.pop(timed, None)
@@ -141,17 +143,18 @@ class _TimedRequest:
     """One request and its deadline."""
 
     __slots__ = (
-        *("_receive", "_scope", "_seconds", "_send", "_started", "_task", "_timer"),
-        *("deadline", "queue_limit", "timeout_answer"),
+        *("_receive", "_scope", "_seconds", "_send", "_started", "_task"),
+        *("deadline", "queue_limit", "timeout_answer", "timer"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._seconds, self._started = seconds, False
-        self._timer: asyncio.TimerHandle | None = None
+        self._task = asyncio.current_task()
         self.deadline: float | None = None
+        # Of a deadline of its own.
+        self.timer: asyncio.TimerHandle | None = None
         self.queue_limit: request_context.Limit | None = None
-        self._task: asyncio.Task[Any] | None = _this_task()
         self.timeout_answer: asyncio.Task[None] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -162,18 +165,13 @@ class _TimedRequest:
         self._started, self.deadline = True, None
         return self._send(message)
 
-    def expire_in(self, seconds: float) -> None:
-        """Set a deadline of its own."""
-        self._seconds = seconds
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.expire)
-
     def finish(self) -> None:
         """Drop the deadline and the references."""
         # This request and its task refer to each other: left to the garbage collector, they would
         # cost a tenth of the CPU of a small answer.
         self.deadline = self._task = None
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
 
     def expire(self) -> None:
         """Answer 504 and cancel the request, unless its answer has begun."""
@@ -185,9 +183,3 @@ class _TimedRequest:
         detail = f"The request was not answered within its {self._seconds:g} s."
         response = problem_response(504, detail, self._scope)
         await response(self._scope, self._receive, self._send)
-
-
-def _this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 (a running coroutine has a task)
-    return task

@@ -30,8 +30,6 @@ Headers = list[tuple[bytes, bytes]]
 
 _CLIENT_GONE = 499
 _OURS = frozenset({b"x-request-id", b"x-processed-time", b"connection"})
-
-
 # Request ids that are safe in logs and headers: no spaces, quotes or line ends.
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 # structlog's variable: setting it takes a fifth of the time of binding.
@@ -67,7 +65,7 @@ class ObservationMiddleware:
         drain: Drain,
         traces: Traces,
         headers: Headers,
-        record: Callable[[FinishedRequest], None] = FinishedRequest.log,
+        record: Callable[[FinishedRequest], None],
         clock: Callable[[], float] = now,
     ) -> None:
         self._app, self.drain, self._traces, self.headers = app, drain, traces, headers

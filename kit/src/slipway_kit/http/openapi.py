@@ -1,18 +1,20 @@
 """The OpenAPI document: FastAPI's, with its owner and the problems that routes answer."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.openapi.constants import REF_PREFIX
-from fastapi.routing import APIRoute
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from slipway_kit.config.group import COMMAS, Group
 from slipway_kit.http.problem_details import MEDIA_TYPE, Problem, title
 
+# Generated clients name a method after the route's function.
+operation_id = attrgetter("name")
 _REFERENCE = f"{REF_PREFIX}{{model}}"
 _REPLACED = ("HTTPValidationError", "ValidationError")
 
@@ -20,8 +22,7 @@ _REPLACED = ("HTTPValidationError", "ValidationError")
 def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        message = "it must be a URL like https://example.org/about"
-        raise ValueError(message)
+        raise ValueError("it must be a URL like https://example.org/about")
     return value
 
 
@@ -66,21 +67,17 @@ class OpenAPISettings(Group):
     @model_validator(mode="after")
     def _one_license(self) -> Self:
         if self.license_identifier and self.license_url:
-            message = "Set OPENAPI_LICENSE_IDENTIFIER or OPENAPI_LICENSE_URL, not both"
-            raise ValueError(message)
+            raise ValueError("Set OPENAPI_LICENSE_IDENTIFIER or OPENAPI_LICENSE_URL, not both")
         if (self.license_identifier or self.license_url) and not self.license_name:
-            message = "OPENAPI_LICENSE_IDENTIFIER and OPENAPI_LICENSE_URL need OPENAPI_LICENSE_NAME"
-            raise ValueError(message)
+            raise ValueError(
+                "OPENAPI_LICENSE_IDENTIFIER and OPENAPI_LICENSE_URL need OPENAPI_LICENSE_NAME"
+            )
         return self
 
-
-def _given(**values: str | None) -> dict[str, str]:
-    return {name: value for name, value in values.items() if value}
-
-
-def operation_id(route: APIRoute) -> str:
-    """Return the name of the route's function, which generated clients use."""
-    return route.name
+    def given(self, prefix: str) -> dict[str, str]:
+        """Return the settings with a prefix, by the rest of their names, without the unset ones."""
+        found = ((name, value) for name, value in self if name.startswith(prefix) and value)
+        return {name.removeprefix(prefix): value for name, value in found}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -116,16 +113,8 @@ def install(
     changes: Sequence[Callable[[dict[str, Any]], None]] = (),
 ) -> None:
     """Add owner, tags and problems to the document; each of `changes` may alter it in place."""
-    app.contact = _given(
-        name=settings.contact_name or owner,
-        email=settings.contact_email,
-        url=settings.contact_url,
-    )
-    app.license_info = _given(
-        name=settings.license_name,
-        identifier=settings.license_identifier,
-        url=settings.license_url,
-    )
+    app.contact = {"name": owner, **settings.given("contact_")}
+    app.license_info = settings.given("license_")
     app.terms_of_service = settings.terms_url
     app.servers = [{"url": url} for url in settings.servers]
     app.openapi_tags = [{"name": name, "description": text} for name, text in tags.items()]

@@ -60,10 +60,6 @@ class FinishedRequest(NamedTuple):
             "mode": mode,
         }
 
-    def log(self) -> None:
-        """Write its log line."""
-        log.info("request", **self.fields())
-
 
 class Records:
     """Logs the finished requests of one app, and counts them in five metrics of `registry`.
@@ -106,7 +102,7 @@ class Records:
         handler = ended.route or NO_ROUTE
         count = self.of(method=ended.method, handler=handler, status=ended.status)
         count(ended.seconds, ended.received, ended.sent)
-        ended.log()
+        log.info("request", **ended.fields())
 
 
 def method_label(method: str) -> str:

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
@@ -93,10 +92,7 @@ async def with_keep_alives(
         await asyncio.wait({source})
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Marks the end of the items."""
-
+class _End(NamedTuple):
     error: Exception | None
 
 

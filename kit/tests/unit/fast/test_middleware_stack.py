@@ -4,18 +4,26 @@ import pytest
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
 from starlette.middleware.errors import ServerErrorMiddleware
 
 from slipway_kit.fast import middleware_stack
 from slipway_kit.http.observation import ObservationMiddleware
 from slipway_kit.http.probes import Drain
+from slipway_kit.http.records import Records
 from slipway_kit.tracing.provider import Traces
 
 
 @pytest.fixture
 def app() -> FastAPI:
     made = FastAPI()
-    made.add_middleware(ObservationMiddleware, drain=Drain(), traces=Traces(), headers=[])
+    made.add_middleware(
+        ObservationMiddleware,
+        drain=Drain(),
+        traces=Traces(),
+        headers=[],
+        record=Records(CollectorRegistry()).add,
+    )
     return made
 
 

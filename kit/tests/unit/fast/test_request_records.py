@@ -63,7 +63,7 @@ async def test_a_line_by_hand_says_what_a_line_of_the_log_says(
 ) -> None:
     logs.configure(level="INFO", json=True)
     with structlog.contextvars.bound_contextvars(request_id=ended.request_id):
-        ended.log()
+        Records(CollectorRegistry()).add(ended)
     (line,) = capsys.readouterr().out.splitlines()
     recorder = Recorder()
     recorder.records.add(ended)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
@@ -14,6 +15,7 @@ from slipway_kit.errors import Unavailable
 from slipway_kit.http.limits import RequestLimits
 from slipway_kit.http.observation import ObservationMiddleware
 from slipway_kit.http.probes import Drain
+from slipway_kit.http.records import Records
 from slipway_kit.http.routes import runs_on_loop
 from slipway_kit.request_context import deadline_within
 from slipway_kit.tracing.provider import Traces
@@ -61,6 +63,7 @@ def observed(app: ASGIApp, *, drain: Drain | None = None) -> ObservationMiddlewa
         drain=drain or Drain(),
         traces=Traces(),
         headers=[(b"x-frame", b"no")],
+        record=Records(CollectorRegistry()).add,
         clock=lambda: next(ticks),
     )
 
@@ -317,7 +320,12 @@ async def test_the_queueing_delay_counts() -> None:
     late.cancel()
     ticks = iter([100.5, 100.75])
     observe = ObservationMiddleware(
-        ok, drain=Drain(), traces=Traces(), headers=[], clock=lambda: next(ticks)
+        ok,
+        drain=Drain(),
+        traces=Traces(),
+        headers=[],
+        record=Records(CollectorRegistry()).add,
+        clock=lambda: next(ticks),
     )
     assert (await answer(observe, scope))[1]["x-processed-time"] == "1.500000"
 
