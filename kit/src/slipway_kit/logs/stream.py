@@ -11,6 +11,7 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 
 from slipway_kit.metrics.instruments import Counter
 
@@ -27,15 +28,19 @@ class LogStream:
     """A text stream of whole lines over a file descriptor, for all threads of a process."""
 
     def __init__(self, descriptor: int, *, limit_bytes: int = LIMIT_BYTES) -> None:
-        own = _non_blocking(descriptor)
-        self._descriptor, self._blocking = (descriptor, True) if own is None else (own, False)
+        self._descriptor, self._blocks = _reopened(descriptor)
         self._limit_bytes = limit_bytes
-        self._ready = select.poll()
-        self._ready.register(self._descriptor, select.POLLOUT)
+        self._ready = self._poll()
         self._reset()
         # The parent writes its own buffer.
         os.register_at_fork(after_in_child=self._reset)
-        atexit.register(self._wait_until_drained)
+        atexit.register(lambda: self._emptied.wait(_EXIT_SECONDS))
+
+    def _poll(self) -> select.poll:
+        # Each thread needs its own.
+        ready = select.poll()
+        ready.register(self._descriptor, select.POLLOUT)
+        return ready
 
     def _reset(self) -> None:
         # Reentrant: a signal handler may log while the lock is held.
@@ -59,7 +64,7 @@ class LogStream:
 
     def _try(self, piece: bytes) -> bytes:
         """Write as much as possible without blocking, and return the rest."""
-        if self._blocking and not self._ready.poll(0):
+        if self._blocks and not self._ready.poll(0):
             return piece
         try:
             return piece[os.write(self._descriptor, piece) :]
@@ -82,15 +87,12 @@ class LogStream:
             threading.Thread(target=self._drain, name="log-stream", daemon=True).start()
 
     def _drain(self) -> None:
-        ready = select.poll()
-        ready.register(self._descriptor, select.POLLOUT)
+        ready = self._poll()
         while True:
             ready.poll()
             with self._lock:
                 self._write_some()
-                # Set under the lock: the next buffered line starts a new thread.
-                if not self._buffer:
-                    self._emptied.set()
+                if self._emptied.is_set():
                     return
 
     def _write_some(self) -> None:
@@ -101,9 +103,8 @@ class LogStream:
             if rest:
                 self._buffer.appendleft(rest)
                 return
-
-    def _wait_until_drained(self) -> None:
-        self._emptied.wait(_EXIT_SECONDS)
+        # Set under the lock: the next buffered line starts a new thread.
+        self._emptied.set()
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
@@ -118,16 +119,14 @@ def _pieces(data: bytes) -> Iterator[bytes]:
         yield data[begin:]
 
 
-def _non_blocking(descriptor: int) -> int | None:
-    """Return a non-blocking descriptor of the same pipe, or `None`.
+def _reopened(descriptor: int) -> tuple[int, bool]:
+    """Return a descriptor of the same file, and whether writing to it may block.
 
-    The pipe is opened again, for O_NONBLOCK on the inherited descriptor would affect every process
+    A pipe is opened again, for O_NONBLOCK on the inherited descriptor would affect every process
     that shares it. Only Linux can do this, and not for sockets.
     """
-    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-        return None
-    try:
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        return os.open(f"/proc/self/fd/{descriptor}", flags)
-    except OSError:
-        return None
+        with suppress(OSError):
+            return os.open(f"/proc/self/fd/{descriptor}", flags), False
+    return descriptor, True

@@ -6,6 +6,7 @@ exceed `max_delay` is refused. The cost of a request is a moving average of the 
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 
@@ -13,7 +14,6 @@ import structlog
 
 from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter, Gauge
-from slipway_kit.overload.cpu_steal import CpuSteal
 from slipway_kit.overload.queue_limit import REFUSED, SHEDDING_SECONDS, max_delay
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class Admission:
         steal: Callable[[], float] | None = None,
         call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
-        self.clock, self._steal = clock, steal or CpuSteal()
+        self.clock, self._steal = clock, steal or CpuSteal().seconds
         self._call_soon = call_soon or _on_this_loop
         self._waiting: deque[Callable[[], None]] = deque()
         # Requests that may start per iteration; those started in this one, and when it began.
@@ -193,3 +193,22 @@ class Admission:
 
 def _on_this_loop(callback: Callable[[], None]) -> None:
     asyncio.get_running_loop().call_soon(callback)
+
+
+class CpuSteal:
+    """Time in which the first thread to ask could run, but others had its core.
+
+    Linux alone reports it; elsewhere it is 0.
+    """
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+
+    def seconds(self) -> float:
+        """Return the total since the thread began."""
+        try:
+            if self._file is None:
+                self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._file, 80, 0).split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0

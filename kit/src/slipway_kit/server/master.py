@@ -54,7 +54,7 @@ class JsonLogger(Logger):  # type: ignore[misc]  # the package has no types
         """Apply the level and the format of the settings."""
         super().setup(cfg)
         server = read(ServerSettings)
-        logs.configure(level=server.log_level, json=server.logs_json)
+        logs.LogSetup(level=server.log_level, json=server.logs_json).apply()
 
 
 @dataclass(frozen=True)

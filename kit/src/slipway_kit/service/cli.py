@@ -76,7 +76,7 @@ def _serve(options: argparse.Namespace, settings: type[ServiceSettings], about: 
 
 def _migrate(options: argparse.Namespace, kind: type[ServiceSettings], about: About) -> int:
     settings, folder = kind.load(), about.ROOT / "migrations"
-    logs.configure(level=settings.server.log_level, json=settings.server.logs_json)
+    logs.LogSetup(level=settings.server.log_level, json=settings.server.logs_json).apply()
     if options.direction == "current":
         print(migrations.current(settings.database) or "empty")
     elif options.direction == "upgrade":

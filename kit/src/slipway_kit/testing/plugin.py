@@ -49,7 +49,7 @@ def _no_settings_from_outside(service_parts: ServiceParts) -> Iterator[None]:
 
 @pytest.fixture
 def restored_logs() -> Iterator[None]:
-    """Undo what `logs.configure` does to the whole process."""
+    """Undo what `LogSetup.apply` does to the whole process."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield

@@ -7,7 +7,6 @@ import pickle
 import signal
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -75,7 +74,7 @@ async def test_a_process_imports_what_its_calls_import_and_little_else(
 async def test_the_lines_of_a_computation_name_the_request_and_the_trace_of_its_caller(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    prepare = partial(logs.configure, level="INFO", json=True, traces=True)
+    prepare = logs.LogSetup(level="INFO", json=True, traces=True).apply
     async with open_offload(OffloadSettings(), prepare=prepare) as offload:
         with (
             bound_contextvars(request_id="abc"),

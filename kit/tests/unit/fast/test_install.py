@@ -44,7 +44,7 @@ def enabled(name: str) -> float | None:
 def test_all_that_the_settings_have_use_for_is_enabled(
     records: Records, json: bool, traced: bool, expected: set[str]
 ) -> None:
-    logs.configure(level="INFO", json=json, traces=traced)
+    logs.LogSetup(level="INFO", json=json, traces=traced).apply()
     found = fast.install(FastAPI(), records=records, traces=Traces(enabled=traced))
     assert found == dict.fromkeys(expected, True)
     assert {enabled(name) for name in expected} == {1}

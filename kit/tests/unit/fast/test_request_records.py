@@ -61,7 +61,7 @@ class Recorder:
 async def test_a_line_by_hand_says_what_a_line_of_the_log_says(
     capsys: pytest.CaptureFixture[str], ended: FinishedRequest
 ) -> None:
-    logs.configure(level="INFO", json=True)
+    logs.LogSetup(level="INFO", json=True).apply()
     with structlog.contextvars.bound_contextvars(request_id=ended.request_id):
         Records(CollectorRegistry()).add(ended)
     (line,) = capsys.readouterr().out.splitlines()
@@ -139,14 +139,14 @@ async def test_methods_that_strangers_invent_do_not_fill_the_memory() -> None:
 async def test_lines_that_are_not_written_as_json_are_left_to_the_log(
     level: str, json: bool, wanted: bool
 ) -> None:
-    logs.configure(level=level, json=json)
+    logs.LogSetup(level=level, json=json).apply()
     assert request_records.wanted() is wanted
 
 
 @pytest.mark.usefixtures("restored_logs")
 @pytest.mark.parametrize("traces", [True, False])
 async def test_what_the_log_writes_is_what_is_supported(traces: bool) -> None:
-    logs.configure(level="INFO", json=True, traces=traces)
+    logs.LogSetup(level="INFO", json=True, traces=traces).apply()
     with structlog.contextvars.bound_contextvars(of_whoever="installs it"):
         assert request_records.supported()
 
@@ -156,7 +156,7 @@ async def test_a_processor_of_a_team_sees_every_line() -> None:
     def hide(_: object, __: str, event: EventDict) -> EventDict:
         return event
 
-    logs.configure(level="INFO", json=True)
+    logs.LogSetup(level="INFO", json=True).apply()
     *others, renders = structlog.get_config()["processors"]
     structlog.configure(processors=[*others, hide, renders])
     assert request_records.wanted()
@@ -165,7 +165,7 @@ async def test_a_processor_of_a_team_sees_every_line() -> None:
 
 @pytest.mark.usefixtures("restored_logs")
 async def test_lines_of_another_shape_are_left_to_the_log() -> None:
-    logs.configure(level="INFO", json=True)
+    logs.LogSetup(level="INFO", json=True).apply()
     _, *others = structlog.get_config()["processors"]
     structlog.configure(processors=others)
     assert not request_records.supported()

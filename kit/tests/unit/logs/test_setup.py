@@ -18,7 +18,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 def test_lines_of_ours_and_of_libraries_have_the_same_shape(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    logs.configure(level="INFO", json=True)
+    logs.LogSetup(level="INFO", json=True).apply()
     with structlog.contextvars.bound_contextvars(request_id="id-1"):
         structlog.get_logger().info("ours", answer=42)
         logging.getLogger("uvicorn.error").info("theirs %s", "too")
@@ -29,7 +29,7 @@ def test_lines_of_ours_and_of_libraries_have_the_same_shape(
 
 
 def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(level="WARNING", json=True)
+    logs.LogSetup(level="WARNING", json=True).apply()
     structlog.get_logger().info("quiet")
     logging.getLogger("library").info("quiet")
     logging.getLogger("library").error("loud")
@@ -38,14 +38,14 @@ def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) 
 
 def test_uvicorn_writes_no_line_of_its_own_for_a_request() -> None:
     logging.getLogger("uvicorn.access").addHandler(logging.NullHandler())
-    logs.configure(level="INFO", json=True)
+    logs.LogSetup(level="INFO", json=True).apply()
     assert not logging.getLogger("uvicorn.access").hasHandlers()
 
 
 def test_a_traceback_is_one_line_of_json_without_local_variables(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    logs.configure(level="INFO", json=True)
+    logs.LogSetup(level="INFO", json=True).apply()
     password = "very" + "secret"
     try:
         int(password[:0])
@@ -58,7 +58,7 @@ def test_a_traceback_is_one_line_of_json_without_local_variables(
 
 
 def test_without_json_lines_are_text(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(level="INFO", json=False)
+    logs.LogSetup(level="INFO", json=False).apply()
     structlog.get_logger().info("ours", answer=42)
     line = capsys.readouterr().out
     assert "ours" in line
@@ -66,7 +66,7 @@ def test_without_json_lines_are_text(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(level="INFO", json=True)
+    logs.LogSetup(level="INFO", json=True).apply()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old", DeprecationWarning, stacklevel=1)

@@ -222,7 +222,7 @@ def say(where: str) -> None:
 async def test_every_line_of_a_trace_names_it_wherever_it_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    logs.configure(level="INFO", json=True, traces=True)
+    logs.LogSetup(level="INFO", json=True, traces=True).apply()
     tasks = Tasks()
 
     async def later() -> None:
@@ -252,7 +252,7 @@ async def test_every_line_of_a_trace_names_it_wherever_it_is_written(
 def test_a_line_without_a_trace_has_no_key_for_it(
     capsys: pytest.CaptureFixture[str], traces: bool
 ) -> None:
-    logs.configure(level="INFO", json=True, traces=traces)
+    logs.LogSetup(level="INFO", json=True, traces=traces).apply()
     say("nowhere")
     if not traces:
         with trace.use_span(NonRecordingSpan(PARENT)):
