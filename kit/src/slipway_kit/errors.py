@@ -38,9 +38,8 @@ class ServiceError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the answer."""
-        if self.retry_after_seconds is None:
-            return {}
-        return {"Retry-After": str(self.retry_after_seconds)}
+        seconds = self.retry_after_seconds
+        return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 class NotFound(ServiceError):
