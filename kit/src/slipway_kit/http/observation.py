@@ -90,8 +90,9 @@ class ObservationMiddleware:
                 error = cancelled
                 raise
             # Not raised once answered: the server would log it as an error.
-            detail = "The service is restarting; try again."
-            await observer.answer(receive, 503, detail, {"Retry-After": "1"})
+            detail, headers = "The service is restarting; try again.", {"Retry-After": "1"}
+            problem = problem_response(503, detail, scope, headers=headers)
+            await problem(scope, receive, observer.send)
         except Exception as unhandled:
             trace.get_current_span().record_exception(unhandled)
             request = {"method": scope.get("method"), "path": scope["path"]}
@@ -104,7 +105,8 @@ class ObservationMiddleware:
                 # The server closes the connection, so that half an answer does not look complete.
                 error = unhandled
                 raise
-            await observer.answer(receive, 500, "The service failed; its log says how.")
+            problem = problem_response(500, "The service failed; its log says how.", scope)
+            await problem(scope, receive, observer.send)
         finally:
             finished = observer.finished()
             self._record(finished)
@@ -179,13 +181,6 @@ class RequestObserver:
             headers = [header for header in headers if header[0] not in replaced]
             defaults = [header for header in defaults if header[0] not in there]
         message["headers"] = [*headers, *ours, *defaults]
-
-    async def answer(
-        self, receive: Receive, status: int, detail: str, headers: dict[str, str] | None = None
-    ) -> None:
-        """Answer with a problem."""
-        response = problem_response(status, detail, self._scope, headers=headers)
-        await response(self._scope, receive, self.send)
 
     def finished(self) -> FinishedRequest:
         """Return its record."""

@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from fastapi.utils import is_body_allowed_for_status_code
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -78,8 +79,8 @@ def problem_response(
     if errors is not None:
         problem["errors"] = errors
     # ASCII: a lone surrogate in a client's field name cannot be written as UTF-8.
-    body = json.dumps(problem, ensure_ascii=True).encode("ascii")
-    return Response(body, int(status), headers=dict(headers or {}), media_type=MEDIA_TYPE)
+    body = json.dumps(problem, ensure_ascii=True)
+    return Response(body, int(status), headers, MEDIA_TYPE)
 
 
 def encoded_path(scope: Scope) -> str:
@@ -101,7 +102,7 @@ async def _service_error(request: Request, error: ServiceError) -> Response:
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
     status = error.status_code
-    if status < HTTPStatus.OK or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
+    if not is_body_allowed_for_status_code(status):
         return Response(status_code=status, headers=error.headers)
     headers = dict(error.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED:

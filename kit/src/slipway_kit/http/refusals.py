@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_kit.config.server import ServerSettings
@@ -30,7 +31,7 @@ class Refusals:
     def __init__(self, server: ServerSettings) -> None:
         self._cors: CORSMiddleware | None = None
         if server.cors_origins:
-            self._cors = CORSMiddleware(_nothing, **cors_arguments(server))
+            self._cors = CORSMiddleware(Response(), **cors_arguments(server))
         self._always = _lines(
             [
                 (b"content-type", MEDIA_TYPE.encode()),
@@ -118,7 +119,3 @@ class AdmissionMiddleware:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-async def _nothing(*_: object) -> None:
-    """Stand for an app."""
