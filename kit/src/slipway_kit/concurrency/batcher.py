@@ -67,7 +67,7 @@ class Batcher(Generic[K, V]):
         self._window_seconds, self._max_size = window_seconds, max_size
         self._max_loads, self._max_waiting = max_loads, max_waiting
         self._schedule, self._clock = schedule, clock
-        self._pending: dict[K, _PendingKey[V]] = {}
+        self._pending: dict[K, Shared[V | None]] = {}
         self._loads: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._window_ended = self._open = False
@@ -95,7 +95,7 @@ class Batcher(Generic[K, V]):
             if cut:
                 log.warning("batches cancelled at shutdown", batcher=self.name, loads=len(cut))
 
-    def _add(self, key: K) -> "_PendingKey[V]":
+    def _add(self, key: K) -> Shared[V | None]:
         if not self._open:
             self._count("refused")
             raise Unavailable(f"Look-ups of {self.name} are not available now; try again soon.")
@@ -105,7 +105,7 @@ class Batcher(Generic[K, V]):
         if not self._pending:
             schedule = self._schedule or asyncio.get_running_loop().call_later
             self._timer = schedule(self._window_seconds, self._end_window)
-        pending = self._pending[key] = _PendingKey(self._clock())
+        pending = self._pending[key] = Shared(self._clock())
         return pending
 
     def _end_window(self) -> None:
@@ -125,9 +125,9 @@ class Batcher(Generic[K, V]):
             if self._timer:
                 self._timer.cancel()
 
-    def _take(self) -> "dict[K, _PendingKey[V]]":
+    def _take(self) -> dict[K, Shared[V | None]]:
         """Remove up to `max_size` keys for a load; drop those without waiters."""
-        batch: dict[K, _PendingKey[V]] = {}
+        batch: dict[K, Shared[V | None]] = {}
         while self._pending and len(batch) < self._max_size:
             key = next(iter(self._pending))
             pending = self._pending.pop(key)
@@ -137,7 +137,7 @@ class Batcher(Generic[K, V]):
                 self._count("left")
         return batch
 
-    def _start_load(self, batch: "dict[K, _PendingKey[V]]") -> None:
+    def _start_load(self, batch: dict[K, Shared[V | None]]) -> None:
         SIZE.labels(self.name).observe(len(batch))
         first = next(iter(batch.values()))
         WAIT.labels(self.name).observe(self._clock() - first.since)
@@ -158,7 +158,7 @@ class Batcher(Generic[K, V]):
         return found
 
     def _load_ended(
-        self, batch: "dict[K, _PendingKey[V]]", task: asyncio.Task[Mapping[K, V]]
+        self, batch: dict[K, Shared[V | None]], task: asyncio.Task[Mapping[K, V]]
     ) -> None:
         self._loads.discard(task)
         if task.cancelled():
@@ -178,18 +178,10 @@ class Batcher(Generic[K, V]):
         waiting, self._pending = self._pending, {}
         self._fail(waiting, Unavailable(f"The load of {self.name} was cancelled."))
 
-    def _fail(self, batch: "dict[K, _PendingKey[V]]", error: BaseException) -> None:
+    def _fail(self, batch: dict[K, Shared[V | None]], error: BaseException) -> None:
         for pending in batch.values():
             self._count("failed")
             pending.reject(error)
 
     def _count(self, outcome: str) -> None:
         KEYS.labels(self.name, outcome).inc()
-
-
-class _PendingKey(Shared[V | None]):
-    """The value of one key, first requested at `since`."""
-
-    def __init__(self, since: float) -> None:
-        super().__init__()
-        self.since = since

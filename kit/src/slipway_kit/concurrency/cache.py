@@ -60,7 +60,7 @@ class Cache(Generic[T]):
         # No interval: the store would run a task for ever to look for expired entries.
         self._store = store or Memory(size=max_entries, check_interval=0)
         self._clock = clock
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Shared[bytes]] = {}
         self._store_works = True
 
     async def get(self, key: str, compute: Callable[[], Awaitable[T]]) -> T:
@@ -74,7 +74,7 @@ class Cache(Generic[T]):
             self._count("hit")
             return found[0]
         result = "shared" if key in self._flights else "miss"
-        flight = self._flights.setdefault(key, _Flight())
+        flight = self._flights.setdefault(key, Shared())
         answer = flight.add_waiter()
         if result == "miss":
             flight.task = start_shared(
@@ -119,7 +119,7 @@ class Cache(Generic[T]):
         return None
 
     async def _compute(
-        self, key: str, compute: Callable[[], Awaitable[T]], flight: "_Flight"
+        self, key: str, compute: Callable[[], Awaitable[T]], flight: Shared[bytes]
     ) -> bytes:
         value = await within(self._compute_seconds, compute(), name=f"computation of {self.name}")
         payload = self._json.dump_json(value, warnings="error")
@@ -130,7 +130,9 @@ class Cache(Generic[T]):
             await self._keep(key, payload)
         return payload
 
-    def _computation_ended(self, key: str, flight: "_Flight", task: asyncio.Task[bytes]) -> None:
+    def _computation_ended(
+        self, key: str, flight: Shared[bytes], task: asyncio.Task[bytes]
+    ) -> None:
         self._forget(key, flight)
         if task.cancelled():
             text = f"The computation of {self.name} was cancelled; try again soon."
@@ -142,7 +144,7 @@ class Cache(Generic[T]):
         else:
             flight.resolve(task.result())
 
-    def _forget(self, key: str, flight: "_Flight") -> None:
+    def _forget(self, key: str, flight: Shared[bytes]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
 
@@ -172,9 +174,3 @@ class Cache(Generic[T]):
 
     def _count(self, result: str) -> None:
         REQUESTS.labels(self.name, result).inc()
-
-
-class _Flight(Shared[bytes]):
-    """One computation that concurrent callers share."""
-
-    task: asyncio.Task[bytes]

@@ -13,49 +13,15 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import anyio.to_thread
 import structlog
 from anyio import CapacityLimiter
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
 from slipway_kit.clock import now
 from slipway_kit.concurrency import thread_pool
-from slipway_kit.concurrency.process_pool import ProcessPool
+from slipway_kit.concurrency.process_pool import OffloadSettings, ProcessPool
 from slipway_kit.concurrency.thread_pool import ThreadPoolFull
-from slipway_kit.config.group import Group
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 log = structlog.get_logger()
-
-
-class OffloadSettings(Group):
-    """Size and time limits of the process pool of one worker."""
-
-    model_config = SettingsConfigDict(env_prefix="PROCESS_POOL_")
-
-    size: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="processes of the pool, per worker; started at first use",
-    )
-    memory_mib: int = Field(default=48, ge=16, description="memory budget of one process, MiB")
-    max_waiting: int = Field(
-        default=16,
-        ge=0,
-        le=10_000,
-        description="computations that may wait for a process, else 503",
-    )
-    wait_seconds: float = Field(
-        default=2, gt=0, le=60, description="seconds that a computation may wait, else 503"
-    )
-    timeout_seconds: float = Field(
-        default=5, gt=0, le=3600, description="seconds that a computation may run, else 504"
-    )
-
-    @property
-    def children_mib(self) -> int:
-        """Memory budget of all processes of one worker, MiB."""
-        return self.size * self.memory_mib
 
 
 class Offload:
@@ -150,13 +116,7 @@ async def open_offload(
     Each process calls `prepare`, which sets up its logs, before its first job that can log.
     """
     threads = anyio.to_thread.current_default_thread_limiter()
-    processes = ProcessPool(
-        size=settings.size,
-        max_waiting=settings.max_waiting,
-        wait_seconds=settings.wait_seconds,
-        timeout_seconds=settings.timeout_seconds,
-        prepare=prepare and pickle.dumps(prepare),
-    )
+    processes = ProcessPool(settings, prepare=prepare and pickle.dumps(prepare))
     offload = Offload(threads, processes, wait_seconds=threads_wait_seconds)
     async with AsyncExitStack() as stack:
         stack.enter_context(thread_pool.measured(threads))

@@ -20,8 +20,11 @@ from typing import Any, Self, TypeVar, TypeVarTuple, Unpack
 import anyio
 import structlog
 from anyio.abc import Process
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from slipway_kit.clock import now
+from slipway_kit.config.group import Group
 from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.pool_child import LENGTH, Answer, Job, NotPicklable, describe, dumps
@@ -53,6 +56,37 @@ TASKS = Counter(
     "Computations by outcome: done, failed, timeout, lost, cancelled or refused.",
     ["outcome"],
 )
+
+
+class OffloadSettings(Group):
+    """Size and time limits of the process pool of one worker."""
+
+    model_config = SettingsConfigDict(env_prefix="PROCESS_POOL_")
+
+    size: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="processes of the pool, per worker; started at first use",
+    )
+    memory_mib: int = Field(default=48, ge=16, description="memory budget of one process, MiB")
+    max_waiting: int = Field(
+        default=16,
+        ge=0,
+        le=10_000,
+        description="computations that may wait for a process, else 503",
+    )
+    wait_seconds: float = Field(
+        default=2, gt=0, le=60, description="seconds that a computation may wait, else 503"
+    )
+    timeout_seconds: float = Field(
+        default=5, gt=0, le=3600, description="seconds that a computation may run, else 504"
+    )
+
+    @property
+    def children_mib(self) -> int:
+        """Memory budget of all processes of one worker, MiB."""
+        return self.size * self.memory_mib
 
 
 class ComputationTimeout(DeadlineExceeded):
@@ -109,6 +143,7 @@ class Child:
                     start_new_session=True,
                 )
         except BaseException:
+            # A process exits when the other end of its socket is closed.
             writer.close()
             raise
         return cls(process, reader, writer)
@@ -147,24 +182,19 @@ class Child:
 class ProcessPool:
     """Starts processes at first use, gives them jobs and replaces those that died."""
 
-    def __init__(  # noqa: PLR0913 (bounds of one thing)
+    def __init__(
         self,
-        start: Callable[[], Awaitable[Child]] = Child.start,
+        settings: OffloadSettings,
         *,
-        size: int,
-        max_waiting: int,
-        wait_seconds: float,
-        timeout_seconds: float,
+        start: Callable[[], Awaitable[Child]] = Child.start,
         prepare: bytes | None = None,
     ) -> None:
-        self._start, self._size, self._prepare = start, size, prepare
-        self._max_waiting, self._wait_seconds = max_waiting, wait_seconds
-        self._timeout_seconds = timeout_seconds
-        self._slots, self._waiting = asyncio.Semaphore(size), 0
+        self._settings, self._start, self._prepare = settings, start, prepare
+        self._slots, self._waiting = asyncio.Semaphore(settings.size), 0
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._closed = False
-        SIZE.set(size)
+        SIZE.set(settings.size)
 
     async def run(self, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
         """Return `call(*args)`, or raise its error with the child's traceback as the cause.
@@ -199,7 +229,7 @@ class ProcessPool:
         self._closed = True
         try:
             async with asyncio.timeout(grace_seconds):
-                for _ in range(self._size):
+                for _ in range(self._settings.size):
                     await self._slots.acquire()
         except TimeoutError:
             log.warning("computations killed at shutdown", count=len(self._busy))
@@ -218,14 +248,14 @@ class ProcessPool:
         if self._closed:
             TASKS.labels("refused").inc()
             raise Unavailable("The service is restarting; try again.")
-        if self._slots.locked() and self._waiting >= self._max_waiting:
+        if self._slots.locked() and self._waiting >= self._settings.max_waiting:
             TASKS.labels("refused").inc()
             raise ProcessPoolFull
         started = now()
         self._waiting += 1
         try:
             with WAITING.track_inprogress():
-                async with asyncio.timeout(self._wait_seconds):
+                async with asyncio.timeout(self._settings.wait_seconds):
                     await self._slots.acquire()
         except TimeoutError:
             TASKS.labels("refused").inc()
@@ -238,7 +268,7 @@ class ProcessPool:
         """Run a job in the slot that was taken; kill the process when it does not answer."""
         try:
             self.sample()
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._settings.timeout_seconds):
                 child = self._idle.pop() if self._idle else await self._start()
                 self._busy.add(child)
                 try:

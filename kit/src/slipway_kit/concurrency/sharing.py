@@ -44,7 +44,11 @@ def start_shared(
 class Shared(Generic[T]):
     """One result for several callers; each can be cancelled, and gets its own copy of an error."""
 
-    def __init__(self) -> None:
+    task: asyncio.Task[Any]
+
+    def __init__(self, since: float = 0) -> None:
+        # When it was first requested.
+        self.since = since
         self._waiters: dict[asyncio.Future[T], trace.SpanContext] = {}
 
     @property

@@ -13,7 +13,8 @@ from starlette.requests import HTTPConnection
 
 from slipway_kit.client.client import HttpClient, open_http_client
 from slipway_kit.client.settings import HttpClientSettings
-from slipway_kit.concurrency.offload import Offload, OffloadSettings, open_offload
+from slipway_kit.concurrency.offload import Offload, open_offload
+from slipway_kit.concurrency.process_pool import OffloadSettings
 from slipway_kit.concurrency.tasks import Tasks
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.db.engine import open_database

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 
 from slipway_kit.capacity.sums import Release, time_limits
 from slipway_kit.client.settings import HttpClientSettings
-from slipway_kit.concurrency.offload import OffloadSettings
+from slipway_kit.concurrency.process_pool import OffloadSettings
 from slipway_kit.config.cgroup import CgroupLimits
 from slipway_kit.config.group import Group, read, refuse_unknown
 from slipway_kit.config.server import MIB, ServerSettings

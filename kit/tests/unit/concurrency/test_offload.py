@@ -14,8 +14,13 @@ import pytest
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from slipway_kit.concurrency.offload import OffloadSettings, open_offload
-from slipway_kit.concurrency.process_pool import Child, ComputationLost, ComputationTimeout
+from slipway_kit.concurrency.offload import open_offload
+from slipway_kit.concurrency.process_pool import (
+    Child,
+    ComputationLost,
+    ComputationTimeout,
+    OffloadSettings,
+)
 from slipway_kit.logs import setup as logs
 from slipway_kit.pool_child import Job
 from slipway_kit.trace_context import continued
@@ -107,7 +112,8 @@ async def test_a_computation_over_its_time_is_a_504_and_its_process_is_gone(
     async with open_offload(OffloadSettings(timeout_seconds=30)) as offload:
         first = await offload.compute(os.getpid)
         with monkeypatch.context() as patch:
-            patch.setattr(offload._processes, "_timeout_seconds", 0.05)
+            brief = OffloadSettings(timeout_seconds=0.05)
+            patch.setattr(offload._processes, "_settings", brief)
             with pytest.raises(ComputationTimeout):
                 await offload.compute(time.sleep, 60)
         assert await offload.compute(os.getpid) != first

@@ -18,6 +18,7 @@ from slipway_kit.concurrency.process_pool import (
     ChildTraceback,
     ComputationLost,
     ComputationTimeout,
+    OffloadSettings,
     ProcessPool,
     ProcessPoolFull,
 )
@@ -79,13 +80,18 @@ class Family:
 
 
 def pool(family: Family, **changes: Any) -> ProcessPool:
-    settings = {"size": 1, "max_waiting": 2, "wait_seconds": 30, "timeout_seconds": 30}
-    return ProcessPool(family, **{**settings, **changes})
+    settings: dict[str, Any] = {
+        "size": 1,
+        "max_waiting": 2,
+        "wait_seconds": 30,
+        "timeout_seconds": 30,
+    }
+    return ProcessPool(OffloadSettings(**{**settings, **changes}), start=family)
 
 
 def patient(own: ProcessPool) -> None:
     """From here on a busy machine may take its time; what was to be late has been late."""
-    own._timeout_seconds = own._wait_seconds = 30
+    own._settings = OffloadSettings(wait_seconds=30, timeout_seconds=30)
 
 
 def held(child: FakeChild) -> None:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from kit.tests.support.turns import until
 from slipway_kit.concurrency.offload import Offload
-from slipway_kit.concurrency.process_pool import ProcessPool
+from slipway_kit.concurrency.process_pool import OffloadSettings, ProcessPool
 from slipway_kit.concurrency.thread_pool import ThreadPoolFull, measured
 
 pytestmark = pytest.mark.anyio
@@ -44,8 +44,7 @@ def pools(threads: int = 5) -> Offload:
 
 
 def offload(limiter: CapacityLimiter, **options: Any) -> Offload:
-    processes = ProcessPool(size=1, max_waiting=0, wait_seconds=1, timeout_seconds=1)
-    return Offload(limiter, processes, wait_seconds=30, **options)
+    return Offload(limiter, ProcessPool(OffloadSettings()), wait_seconds=30, **options)
 
 
 def gauge(name: str, purpose: str = "default") -> float | None:
