@@ -114,12 +114,6 @@ def _ignore(*_: object) -> None:
     """Count nothing."""
 
 
-def install(app: FastAPI) -> None:
-    """Give the app its own registry and records."""
-    runtime = runtime_of(app)
-    runtime.add(Records(runtime.add(CollectorRegistry())))
-
-
 @asynccontextmanager
 async def open_metrics(app: FastAPI, server: ServerSettings) -> AsyncIterator[None]:
     """Serve /metrics from a thread, unless a master does it for all workers or the port is 0."""

@@ -1,8 +1,8 @@
 """Streaming responses: JSON lines and server-sent events."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import ClassVar, NamedTuple, TypeVar
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -63,7 +63,6 @@ async def with_keep_alives(
     *,
     seconds: float = KEEP_ALIVE_SECONDS,
     max_seconds: float | None = None,
-    deadline: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout,
 ) -> AsyncGenerator[T | None, None]:
     """Yield the items, and `None` each time that `seconds` pass without one.
 
@@ -77,7 +76,7 @@ async def with_keep_alives(
         while True:
             item: T | _End | None = None
             with suppress(TimeoutError):
-                async with deadline(seconds):
+                async with asyncio.timeout(seconds):
                     item = await queue.get()
             if isinstance(item, _End):
                 if item.error is not None:

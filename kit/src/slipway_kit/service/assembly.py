@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.params import Depends
+from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 from structlog.typing import Processor
 
@@ -21,7 +22,6 @@ from slipway_kit.http import (
     openapi,
     probes,
     problem_details,
-    records,
 )
 from slipway_kit.http.probes import Check, Drain
 from slipway_kit.http.records import Records
@@ -95,6 +95,7 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
     for part in (settings, *settings.parts(), logs, Drain(), RouteShedding(), Admission()):
         runtime.add(part)
     runtime.add(tracing.Traces(enabled=settings.tracing.enabled))
+    runtime.add(Records(runtime.add(CollectorRegistry())))
     runtime.add(Resources(runtime))
 
     # Routes are matched in order: those with the most requests come first.
@@ -118,7 +119,6 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
     for each in reversed(middleware):
         app.add_middleware(each.cls, *each.args, **each.kwargs)
     limits.install(app, server)
-    records.install(app)
     _install_fast_paths(app, runtime)
     observation.install(app, server)
     _install_admission(app, server)

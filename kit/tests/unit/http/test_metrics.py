@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 
 from kit.tests.support.metrics import restored_metrics
 from kit.tests.support.ports import free
@@ -18,6 +18,7 @@ from slipway_kit.errors import SettingsError
 from slipway_kit.http import records
 from slipway_kit.metrics import exporter, files
 from slipway_kit.metrics.folder import MetricsFolder, memory_folder
+from slipway_kit.runtime import runtime_of
 from slipway_kit.server import start_checks
 
 
@@ -101,7 +102,7 @@ def scrape(port: int) -> str:
 @pytest.mark.anyio
 async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -> None:
     app, port = FastAPI(), free()
-    records.install(app)
+    runtime_of(app).add(CollectorRegistry())
     Counter("made_by_a_test", "A metric of a module.").inc(3)
     async with records.open_metrics(app, ServerSettings(metrics_port=port)):
         text = await asyncio.to_thread(scrape, port)
@@ -112,7 +113,7 @@ async def test_one_process_alone_serves_its_own_metrics_and_those_of_modules() -
 @pytest.mark.anyio
 async def test_port_0_and_a_master_leave_the_port_alone(tmp_path: Path) -> None:
     app = FastAPI()
-    records.install(app)
+    runtime_of(app).add(CollectorRegistry())
     async with records.open_metrics(app, ServerSettings(metrics_port=0)):
         pass
     with restored_metrics(), socket.socket() as taken:
