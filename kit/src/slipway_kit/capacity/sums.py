@@ -70,9 +70,7 @@ class Release:
     # Measured: master and exporter together hold a share of 56 MiB.
     master_memory_mib: float = 64
     memory_volumes_mib: float = 0
-    pre_stop_seconds: float = 0
     shutdown_seconds: float = 23
-    grace_period_seconds: float | None = None
     pool_timeout_seconds: float = 2
     statement_timeout_ms: float = 5000
     compute_wait_seconds: float = 2
@@ -137,15 +135,6 @@ def limits(release: Release) -> Iterator[Limit]:
             (release.memory_volumes_mib, "in memory volumes"),
         )
     yield from time_limits(release)
-    if release.grace_period_seconds is not None:
-        yield sum_limit(
-            "shutdown within the grace period, s",
-            release.grace_period_seconds,
-            "lower SHUTDOWN_SECONDS or raise terminationGracePeriodSeconds",
-            (release.pre_stop_seconds, "preStop"),
-            (ShutdownPlan.within(release.shutdown_seconds).graceful_timeout, "graceful timeout"),
-            (POD_SECONDS, "for the pod"),
-        )
 
 
 def time_limits(release: Release) -> Iterator[Limit]:

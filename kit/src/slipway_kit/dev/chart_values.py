@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway_kit.capacity import sums
-from slipway_kit.capacity.sums import Limit, Release, sum_limit, tightest
+from slipway_kit.capacity.sums import Limit, Release, ShutdownPlan, sum_limit, tightest
 from slipway_kit.errors import SettingsError
 
 # What the service gives its database to answer a readiness probe, rounded up.
@@ -24,10 +24,8 @@ _MEBIBYTES |= {"Ki": 1 / 2**10, "Mi": 1, "Gi": 2**10}
 _FIELDS = {
     "workers": "server.workers",
     "worker_memory_mib": "server.workerMemoryMiB",
-    "pre_stop_seconds": "server.preStopSeconds",
     "shutdown_seconds": "server.shutdownSeconds",
     "request_timeout_seconds": "server.requestTimeoutSeconds",
-    "grace_period_seconds": "server.terminationGracePeriodSeconds",
     "pool_size": "database.poolSize",
     "max_overflow": "database.maxOverflow",
     "max_connections": "database.maxConnections",
@@ -84,7 +82,17 @@ def verdict(found: Iterable[Limit]) -> dict[str, Any]:
 
 def limits(values: Values) -> Iterator[Limit]:
     """Yield every limit that a release with these values is held to."""
-    yield from sums.limits(release(values))
+    found = release(values)
+    yield from sums.limits(found)
+    if (grace := _at(values, "server.terminationGracePeriodSeconds")) is not None:
+        yield sum_limit(
+            "shutdown within the grace period, s",
+            grace,
+            "lower SHUTDOWN_SECONDS or raise terminationGracePeriodSeconds",
+            (_at(values, "server.preStopSeconds", 0), "preStop"),
+            (ShutdownPlan.within(found.shutdown_seconds).graceful_timeout, "graceful timeout"),
+            (sums.POD_SECONDS, "for the pod"),
+        )
     yield from _probes(values)
     if strategy := _at(values, "strategy"):
         steps = [pods_of(strategy.get(key, 0), 1) for key in ("maxSurge", "maxUnavailable")]

@@ -93,8 +93,6 @@ def test_a_release_at_the_limit_is_accepted_and_one_more_is_refused(release: Rel
         (Release(outbound_pool_timeout_seconds=6), "one connection within an outbound call, s"),
         (Release(outbound_timeout_seconds=11), "one outbound call within a request, s"),
         (Release(request_timeout_seconds=20), "one request within the shutdown, s"),
-        (Release(grace_period_seconds=29), "shutdown within the grace period, s"),
-        (Release(grace_period_seconds=30, pre_stop_seconds=1), "shutdown within the grace period"),
     ],
 )
 def test_each_broken_limit_is_named_with_its_arithmetic_and_what_to_change(
