@@ -2,14 +2,13 @@
 
 from slipway_kit.concurrency.batcher import Batcher
 from slipway_kit.concurrency.cache import Cache
-from slipway_kit.concurrency.offload import Offload
+from slipway_kit.concurrency.offload import Offload, ThreadPoolFull
 from slipway_kit.concurrency.process_pool import (
     ComputationLost,
     ComputationTimeout,
     ProcessPoolFull,
 )
 from slipway_kit.concurrency.tasks import Tasks
-from slipway_kit.concurrency.thread_pool import ThreadPoolFull
 from slipway_kit.concurrency.work_queue import WorkQueue
 from slipway_kit.pool_child import JobError
 

@@ -6,22 +6,45 @@ costs 0.1 ms (measured with uvloop, Python 3.11, two cores).
 
 import asyncio
 import pickle
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar, TypeVarTuple, Unpack
+from weakref import WeakSet
 
 import anyio.to_thread
 import structlog
 from anyio import CapacityLimiter
 
 from slipway_kit.clock import now
-from slipway_kit.concurrency import thread_pool
 from slipway_kit.concurrency.process_pool import OffloadSettings, ProcessPool
-from slipway_kit.concurrency.thread_pool import ThreadPoolFull
+from slipway_kit.errors import Overloaded
+from slipway_kit.metrics.fast_paths import observer
+from slipway_kit.metrics.instruments import Gauge, Histogram
+from slipway_kit.overload.queue_limit import PoolState, QueueLimit
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 log = structlog.get_logger()
+
+DEFAULT = "default"
+ACTIVE = Gauge(
+    "thread_pool_active_threads", "Threads that are running a blocking call.", ["purpose"]
+)
+TOTAL = Gauge("thread_pool_total_threads", "Threads that may run at once.", ["purpose"])
+WAITING = Gauge("thread_pool_waiting_tasks", "Calls that are waiting for a thread.", ["purpose"])
+QUEUE_SECONDS = Histogram(
+    "thread_pool_queue_seconds",
+    "Queueing delay of a blocking call or a plain def route, waiting for a thread.",
+    ["purpose"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+
+
+class ThreadPoolFull(Overloaded):
+    """No thread became free in time."""
+
+    detail = "Too many calls are waiting for a thread; try again soon."
 
 
 class Offload:
@@ -38,7 +61,7 @@ class Offload:
         wait_seconds: float,
         clock: Callable[[], float] = now,
     ) -> None:
-        self._limiters = {thread_pool.DEFAULT: threads}
+        self._limiters = {DEFAULT: threads}
         self._processes, self._wait_seconds, self._clock = processes, wait_seconds, clock
         self._calls: set[asyncio.Task[Any]] = set()
         # Each call waits for the limiter of its purpose; anyio's own limit would count it twice.
@@ -49,10 +72,10 @@ class Offload:
         if purpose in self._limiters:
             raise ValueError(f"threads for {purpose} are declared twice")
         limiter = self._limiters[purpose] = CapacityLimiter(threads)
-        thread_pool.measure(limiter, purpose, clock=self._clock)
+        _measure(limiter, purpose, clock=self._clock)
 
     async def blocking(
-        self, call: Callable[[Unpack[Ts]], T], *args: *Ts, purpose: str = thread_pool.DEFAULT
+        self, call: Callable[[Unpack[Ts]], T], *args: *Ts, purpose: str = DEFAULT
     ) -> T:
         """Return `call(*args)` from a thread: for a library that blocks.
 
@@ -97,9 +120,9 @@ class Offload:
     def sample(self) -> None:
         """Set the gauges of the threads, and drop idle processes that died."""
         for purpose, limiter in self._limiters.items():
-            thread_pool.ACTIVE.labels(purpose).set(limiter.borrowed_tokens)
-            thread_pool.TOTAL.labels(purpose).set(limiter.total_tokens)
-            thread_pool.WAITING.labels(purpose).set(limiter.statistics().tasks_waiting)
+            ACTIVE.labels(purpose).set(limiter.borrowed_tokens)
+            TOTAL.labels(purpose).set(limiter.total_tokens)
+            WAITING.labels(purpose).set(limiter.statistics().tasks_waiting)
         self._processes.sample()
 
 
@@ -119,7 +142,7 @@ async def open_offload(
     processes = ProcessPool(settings, prepare=prepare and pickle.dumps(prepare))
     offload = Offload(threads, processes, wait_seconds=threads_wait_seconds)
     async with AsyncExitStack() as stack:
-        stack.enter_context(thread_pool.measured(threads))
+        stack.enter_context(measured(threads))
         stack.push_async_callback(processes.close, grace_seconds=grace_seconds)
         stack.push_async_callback(offload.drain, grace_seconds=grace_seconds)
         yield offload
@@ -129,3 +152,73 @@ def _log_late_error(call: asyncio.Task[Any]) -> None:
     """Log the error of a call whose caller was cancelled."""
     if not call.cancelled() and (error := call.exception()):
         log.error("blocking call failed after its caller was cancelled", exc_info=error)
+
+
+@contextmanager
+def measured(limiter: CapacityLimiter, *, clock: Callable[[], float] = now) -> Iterator[None]:
+    """Measure and limit the queueing delay of anyio's own limiter within the block."""
+    plain = type(limiter)
+    _measure(limiter, DEFAULT, clock=clock)
+    try:
+        yield
+    finally:
+        limiter.__class__ = plain
+
+
+def _measure(limiter: CapacityLimiter, purpose: str, *, clock: Callable[[], float] = now) -> None:
+    """Measure the queueing delay of `limiter`, and refuse a task whose delay would be too long.
+
+    A refused task gets `ThreadPoolFull` at once. Instances take no attributes, so this replaces the
+    class.
+    """
+    plain = type(limiter)
+    observe = observer(QUEUE_SECONDS.labels(purpose))
+    waiting = 0
+    # Requests that have had a thread: FastAPI takes another one for their response.
+    known: WeakSet[Any] = WeakSet()
+
+    def pool_state() -> PoolState:
+        return PoolState(limiter.available_tokens > 0, int(limiter.total_tokens), waiting)
+
+    name = "threads" if purpose == DEFAULT else f"threads:{purpose}"
+    queue_limit = QueueLimit(name, pool_state, clock=clock)
+
+    # `acquire` and `async with` call this.
+    async def acquire_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
+        nonlocal waiting
+        again = isinstance(borrower, asyncio.Task) and borrower in known
+        if not again and queue_limit.refuses():
+            raise ThreadPoolFull
+        started, queues = clock(), self.available_tokens <= 0
+        waiting += queues
+        if again and queues:
+            asyncio.get_running_loop().call_soon(_move_to_front, self, borrower)
+        try:
+            await plain.acquire_on_behalf_of(self, borrower)
+        finally:
+            waiting -= queues
+            observe(clock() - started)
+        queue_limit.acquired(self.borrowed_tokens)
+        if isinstance(borrower, asyncio.Task):
+            known.add(borrower)
+
+    def release_on_behalf_of(self: CapacityLimiter, borrower: object) -> None:
+        plain.release_on_behalf_of(self, borrower)
+        queue_limit.released(self.borrowed_tokens)
+
+    methods = {
+        "__slots__": (),
+        "acquire_on_behalf_of": acquire_on_behalf_of,
+        "release_on_behalf_of": release_on_behalf_of,
+    }
+    limiter.__class__ = type("MeasuredLimiter", (plain,), methods)
+
+
+def _move_to_front(limiter: CapacityLimiter, borrower: object) -> None:
+    """Move a request to the front of the queue, because it has already used a thread.
+
+    anyio has no public way to do this; under an unknown queue type the request waits its turn.
+    """
+    queue = getattr(limiter, "_wait_queue", None)
+    if isinstance(queue, OrderedDict) and borrower in queue:
+        queue.move_to_end(borrower, last=False)

@@ -214,11 +214,8 @@ class ProcessPool:
             outcome = "failed"
             result: T = _result(answer, call)
             outcome = "done"
-        except ComputationTimeout:
-            outcome = "timeout"
-            raise
-        except ComputationLost:
-            outcome = "lost"
+        except (ComputationTimeout, ComputationLost) as error:
+            outcome = "timeout" if isinstance(error, ComputationTimeout) else "lost"
             raise
         finally:
             TASKS.labels(outcome).inc()

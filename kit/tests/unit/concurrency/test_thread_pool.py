@@ -12,9 +12,8 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from kit.tests.support.turns import until
-from slipway_kit.concurrency.offload import Offload
+from slipway_kit.concurrency.offload import Offload, ThreadPoolFull, measured
 from slipway_kit.concurrency.process_pool import OffloadSettings, ProcessPool
-from slipway_kit.concurrency.thread_pool import ThreadPoolFull, measured
 
 pytestmark = pytest.mark.anyio
 
