@@ -49,6 +49,7 @@ def parts(chart: Path) -> list[tuple[str, list[Release]]]:
     return [("service", telling), ("true", whole[:2]), ("service", rest)]
 
 
+OPENSHIFT = "security.openshift.io/v1"
 TELLING = ("defaults", "everything", "as true", "database.url", "in ", "PORT", "cluster with 5")
 
 
@@ -79,6 +80,13 @@ def _pairs() -> Iterator[Release]:
     account = {"serviceAccount": {"name": ODD, "annotations": {"role": ODD}}}
     yield Release("account", account)
     yield Release("address and key", {"database": {"url": URL, "urlKey": ODD}})
+    around = {"pgbouncer": True, "migrationUrlKey": ODD}
+    yield Release("around pgbouncer", {"database": around})
+    for name, more in (("no migration", {"enabled": False}), ("migration", {})):
+        yield Release(f"pgbouncer, {name}", {"database": {"pgbouncer": True}, "migrations": more})
+    yield Release("address and migration's key", {"database": {"url": URL, **around}})
+    given = {"config": {"LOG_LEVEL": ODD}, "extraEnv": [{"name": "LOG_LEVEL", "value": ODDER}]}
+    yield Release("config and extraEnv", given)
     yield Release(
         "no migration, address", {"database": {"url": URL}, "migrations": {"enabled": False}}
     )
@@ -105,7 +113,7 @@ def _pairs() -> Iterator[Release]:
 
 def _surroundings() -> Iterator[Release]:
     cut = (f"my-service-{'x' * 42}", f"my-service-{'x' * 38}-{'y' * 3}", f"{'x' * 41}-{'y' * 9}")
-    for release in (ODD, "service", "my-service", *cut, "x" * 49):
+    for release in (ODD, "service", "my-service", "v1.2", "2048", *cut, "x" * 49):
         for named in ({}, {"fullnameOverride": ODD}, ROOMY):
             yield Release(f"as {release} {len(named)}", named, {"release": {"name": release}})
     for minor in (29, 30, 31):
@@ -115,17 +123,19 @@ def _surroundings() -> Iterator[Release]:
         yield Release(
             f"version {version}", {}, {"chart": {"version": "1.0.0+x", "appVersion": version}}
         )
+    yield Release("on OpenShift", {}, {"capabilities": {"apiVersions": [OPENSHIFT]}})
     for namespace in (ODD, ODDER):
         yield Release(f"in {namespace}", ROOMY, {"release": {"namespace": namespace}})
     for name, objects in CLUSTERS.items():
         for scaled in (True, False):
-            for more in ({}, {"existingSecret": "vault"}, {"url": URL}):  # pragma: allowlist secret
+            for more in DATABASES:
                 values = {"autoscaling": {"enabled": scaled, "minReplicas": 3}, "database": more}
                 yield Release(f"{name} {scaled} {len(str(more))}", values, _cluster(objects))
 
 
 def _object(kind: str, name: str, version: str = "v1", **more: object) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "NAMESPACE"}
+    marked = {"without-replicas": "true"} if more.pop("marked", False) else {}
+    metadata = {"name": name, "namespace": "NAMESPACE", "annotations": marked}
     return {"apiVersion": version, "kind": kind, "metadata": metadata, **more}
 
 
@@ -134,16 +144,25 @@ _SECRETS = [
     _object("Secret", name, data={"url": name})
     for name in ("RELEASE-NAME-service-database", "vault")
 ]
+DATABASES: list[Values] = [
+    {},
+    {"existingSecret": "vault"},  # pragma: allowlist secret
+    {"existingSecret": "vault", "migrationUrlKey": "direct"},  # pragma: allowlist secret
+    {"url": URL},
+]
 CLUSTERS = {
-    f"cluster with {replicas} pods, {len(secrets)} secrets": [
+    f"cluster with {replicas} pods{', marked' * marked}, {len(secrets)} secrets": [
         _ACCOUNT,
         *secrets,
         _object(
-            "Deployment", "RELEASE-NAME-service", "apps/v1", spec={"replicas": float(replicas)}
+            *("Deployment", "RELEASE-NAME-service", "apps/v1"),
+            spec={"replicas": float(replicas)},
+            marked=marked,
         ),
     ]
     for replicas in (2, 5, 9)
     for secrets in ([], _SECRETS)
+    for marked in (False, True)
 }
 
 

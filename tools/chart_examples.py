@@ -10,7 +10,7 @@ URL = "postgresql://user:password@host:5432/name"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 # What a value may be where a changed default would make no sense.
 OTHERS: dict[str, list[Any]] = {
-    "image.tag": [ODDER, "1.2.3+build", "v" * 70],
+    "image.tag": [ODDER, "1.2.3+build", "v" * 70, 20261201],
     "image.digest": [DIGEST],
     "image.pullPolicy": ["Always"],
     "imagePullSecrets": [[{"name": ODD}]],
@@ -30,12 +30,27 @@ OTHERS: dict[str, list[Any]] = {
         "https://collector:43/v1",
         "http://collector4318",
     ],
-    "config": [{"LOG_LEVEL": ODD}, {"LOG_LEVEL": ODDER}],
-    "resources.requests.cpu": ["1", "100m"],
+    "server.trustedProxies": [["10.0.0.0/8", "fd00::1"], ["*"]],
+    "server.pathPrefix": ["/shop"],
+    "config": [
+        {"LOG_LEVEL": ODD},
+        {"LOG_LEVEL": ODDER},
+        {"MAX_BODY_BYTES": 1048576, "DOCS_ENABLED": True},
+        {"FORWARDED_ALLOW_IPS": "*"},
+    ],
+    "resources.requests.cpu": ["1", "100m", 1.5],
     "resources.requests.ephemeral-storage": ["1Gi"],
     "resources.limits.ephemeral-storage": ["1Gi"],
     "resources.requests.memory": ["600Mi"],
-    "resources.limits.memory": ["1000M", "0.4G", "1Gi", "600000Ki", "900000k", "500000000"],
+    "resources.limits.memory": [
+        "1000M",
+        "0.4G",
+        "1Gi",
+        "600000Ki",
+        "900000k",
+        "500000000",
+        900000000,
+    ],
     "service.type": ["LoadBalancer"],
     "ingress.hosts": [
         [{"host": ODD}, {"host": "example.org", "path": "/games"}],
@@ -52,12 +67,16 @@ OTHERS: dict[str, list[Any]] = {
     "networkPolicy.databaseTo": [[{"ipBlock": {"cidr": "10.0.0.0/8"}}]],
     "networkPolicy.egress": [[{"ports": [{"port": 443}]}]],
     "tolerations": [[{"key": "spot", "operator": "Exists"}]],
-    "affinity": [{"podAntiAffinity": {}}],
-    "extraEnv": [[{"name": "TZ", "value": "UTC"}], [{"name": "PORT", "value": "1"}]],
+    "affinity": [{"podAntiAffinity": {}}, {"nodeAffinity": {}, "podAntiAffinity": {}}],
+    "extraEnv": [
+        [{"name": "TZ", "value": "UTC"}, {"name": "LOG_LEVEL", "value": 2000000}],
+        [{"name": "PORT", "value": "1"}],
+        [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}],
+    ],
     "extraEnvFrom": [[{"secretRef": {"name": "keys"}}]],
     "extraVolumes": [[{"name": "ca", "configMap": {"name": "ca"}}]],
     "extraVolumeMounts": [[{"name": "ca", "mountPath": "/ca"}]],
-    "sidecars": [[{"name": "proxy", "image": "proxy"}]],
+    "sidecars": [[{"name": "proxy", "image": "proxy", "restartPolicy": "Never"}]],
     "metrics.serviceMonitor.interval": ["15s"],
     "tests.paths": [["/health", "/api"], []],
 }
@@ -69,6 +88,9 @@ ALONE = {
     "strategy.maxSurge",
     "strategy.maxUnavailable",
     "database.url",
+    "openshift",
+    "server.pathPrefix",
+    "server.trustedProxies",
 }
 # Room for every number to grow, and every object there is.
 ROOMY: Values = {

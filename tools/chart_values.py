@@ -51,11 +51,14 @@ def amount(least: int) -> Schema:
     return {"oneOf": [whole(least), text(percent)]}
 
 
-def strings(names: str = "", values: str = "") -> Schema:
-    """Describe an object with any names and string values."""
-    value = text(values) if values else {"type": "string"}
-    found: Schema = {"type": "object", "additionalProperties": value}
+def strings(names: str = "") -> Schema:
+    """Describe an object with any names and values that are written as text."""
+    found: Schema = {"type": "object", "additionalProperties": TEXT}
     return found | ({"propertyNames": {"pattern": names}} if names else {})
+
+
+# What `--set` makes of `7` and `true`; Kubernetes wants text, and the templates write it.
+TEXT: Schema = {"type": ["string", "number", "boolean"]}
 
 
 def many(item: Schema) -> Schema:
@@ -77,8 +80,8 @@ def kubernetes(name: str) -> Schema:
 NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 PORT = whole(1, 65535)
 SECONDS = whole(0, 3600)
-MEMORY = text(r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|k|M|G)?$")
-CPU = text(r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")
+MEMORY = text(r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|k|M|G)?$") | {"type": ["string", "integer"]}
+CPU = text(r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$") | {"type": ["string", "number"]}
 PROBE = closed(
     *("periodSeconds", "timeoutSeconds", "failureThreshold"),
     periodSeconds=whole(1, 300),
@@ -91,7 +94,8 @@ PATH = text("^/")
 # What a default cannot tell. Bounds of settings are those of app/settings.py, by a test.
 KINDS: Mapping[str, Schema] = {
     "image.digest": text("^(sha256:[0-9a-f]{64})?$"),
-    "image.tag": text(r"^[A-Za-z0-9_.+-]{0,128}$"),
+    # No fraction: YAML reads 1.10 as 1.1.
+    "image.tag": text(r"^[A-Za-z0-9_.+-]{0,128}$") | {"type": ["string", "integer"]},
     "image.pullPolicy": choice("Always", "IfNotPresent", "Never"),
     "imagePullSecrets": many(closed("name", name=text(NAME))),
     "fullnameOverride": text("^([a-z]([a-z0-9-]{0,48}[a-z0-9])?)?$"),
@@ -114,6 +118,8 @@ KINDS: Mapping[str, Schema] = {
     "server.terminationGracePeriodSeconds": whole(0, 7200),
     "server.keepAliveSeconds": whole(1, 86400),
     "server.proxyIdleSeconds": whole(0, 86400),
+    "server.trustedProxies": many(text(r"^(\*|[0-9A-Fa-f.:]+(/[0-9]{1,3})?)$")),
+    "server.pathPrefix": text("^(/[A-Za-z0-9._~-]+)*$"),
     "processPool.size": whole(1, 64),
     "processPool.memoryMiB": whole(16),
     "processPool.waitSeconds": above_zero(60),
@@ -123,6 +129,7 @@ KINDS: Mapping[str, Schema] = {
     "httpClient.totalTimeoutSeconds": above_zero(600),
     "database.existingSecret": text(NAME.replace("^", "^(").replace("$", ")?$")),
     "database.urlKey": text("^[A-Za-z0-9._-]+$"),
+    "database.migrationUrlKey": text("^[A-Za-z0-9._-]*$"),
     "database.url": text("^(postgres(ql)?([+]asyncpg)?://.+)?$"),
     "database.port": PORT,
     "database.poolSize": whole(1, 500),
@@ -182,7 +189,14 @@ KINDS: Mapping[str, Schema] = {
     "nodeSelector": strings(),
     "tolerations": many(kubernetes("core.v1.Toleration")),
     "affinity": kubernetes("core.v1.Affinity"),
-    "extraEnv": many(kubernetes("core.v1.EnvVar")),
+    "extraEnv": many(
+        closed(
+            "name",
+            name={"type": "string"},
+            value=TEXT,
+            valueFrom=kubernetes("core.v1.EnvVarSource"),
+        )
+    ),
     "extraEnvFrom": many(kubernetes("core.v1.EnvFromSource")),
     "extraVolumes": many(kubernetes("core.v1.Volume")),
     "extraVolumeMounts": many(kubernetes("core.v1.VolumeMount")),
@@ -224,17 +238,21 @@ def _at(tree: object, names: list[str]) -> object:
 
 
 def schema(source: str) -> Schema:
-    """Return the schema of a values.yaml: each object is closed, and nothing may be left out."""
+    """Return the schema of a values.yaml: each object is closed.
+
+    Only what is empty by default may be left out. `--reuse-values` leaves out what came later.
+    """
     root = _object(yaml.safe_load(source), "")
-    # Helm hands it to every chart that is a dependency.
-    root["properties"]["global"] = {"type": "object"}
+    # A chart that is a dependency is handed the first, and the usual name of its condition.
+    root["properties"] |= {"global": {"type": "object"}, "enabled": {"type": "boolean"}}
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart"}
     return {**head, **root, "definitions": _definitions(json.dumps(root))}
 
 
 def _object(tree: Mapping[str, Any], path: str) -> Schema:
     properties = {key: _kind(value, f"{path}.{key}".lstrip(".")) for key, value in tree.items()}
-    return closed(*properties, **properties)
+    required = [key for key, value in tree.items() if value or type(value) in {int, float}]
+    return closed(*required, **properties)
 
 
 def _kind(default: object, path: str) -> Schema:

@@ -19,7 +19,8 @@ def scaling(release: Release) -> Iterator[str]:
         if target is None:
             yield f"{title(scaler)} scales {spec['scaleTargetRef']['name']}, which is not there"
             continue
-        if not spec["minReplicas"] <= target["spec"]["replicas"] <= spec["maxReplicas"]:
+        number = target["spec"].get("replicas", spec["minReplicas"])
+        if not spec["minReplicas"] <= number <= spec["maxReplicas"]:
             yield f"{title(scaler)} and {title(target)} fight over the number of pods"
         for metric in spec["metrics"]:
             wanted = metric.get("containerResource", {})
@@ -35,7 +36,7 @@ def scaling(release: Release) -> Iterator[str]:
     for budget in release.of("PodDisruptionBudget"):
         if budget["spec"].get("maxUnavailable") in (0, "0%"):
             yield f"{title(budget)} lets no node be drained"
-        if any(each["spec"]["replicas"] < 2 for each in release.of("Deployment")):
+        if any(each["spec"].get("replicas", 2) < 2 for each in release.of("Deployment")):
             yield f"{title(budget)} guards a single pod"
 
 

@@ -88,7 +88,19 @@ EXAMPLES: Mapping[str, Example] = {
     "service-monitor": _on("metrics.serviceMonitor.enabled"),
     "alerts": _on("metrics.alerts.enabled"),
     "dashboard": _on("metrics.dashboard.enabled"),
-    "pgbouncer": _on("database.pgbouncer"),
+    "openshift": _on("openshift"),
+    "pgbouncer": Example(
+        {"database": {"pgbouncer": True, "migrationUrlKey": "direct"}},
+        outside={("Secret", f"{NAME}-database"): {"url", "direct"}},
+    ),
+    "prefix": Example(
+        {
+            "server": {"pathPrefix": "/shop", "trustedProxies": ["10.0.0.0/8", "fd00::/8"]},
+            "ingress": {"enabled": True, "hosts": [{"host": "games.example.org"}]},
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+        },
+        outside={**DATABASE, ("Gateway", "public"): set()},
+    ),
     "no-migrations": _off("migrations.enabled"),
     "no-network-policy": _off("networkPolicy.enabled"),
     "no-budget": _off("podDisruptionBudget.enabled"),

@@ -1,9 +1,12 @@
 """values.yaml, its schema and its table belong together, and a typo anywhere is refused."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.chart import charts
 from tests.chart.charts import CHART
@@ -118,7 +121,8 @@ def test_a_typo_in_any_object_is_refused_by_name() -> None:
     ("path", "value"),
     [
         ("image.pullPolicy", "Sometimes"),
-        ("image.tag", 1),
+        ("image.tag", 1.1),
+        ("image.tag", True),
         ("image.digest", "sha256:12"),
         ("replicas", 0),
         ("replicas", "2"),
@@ -134,7 +138,12 @@ def test_a_typo_in_any_object_is_refused_by_name() -> None:
         ("tracing.endpoint", "collector:4318"),
         ("tracing.sampleRatio", 2),
         ("config.lower", "case"),
-        ("config.LOG_LEVEL", 1),
+        ("config.LOG_LEVEL", ["INFO"]),
+        ("extraEnv", [{"name": "A", "value": ["a"]}]),
+        ("server.trustedProxies", ["ingress"]),
+        ("server.pathPrefix", "/games/"),
+        ("server.pathPrefix", "games"),
+        ("server.workers", None),
         ("resources.limits.memory", "512MB"),
         ("resources.limits.memory", None),
         ("resources.requests.cpu", None),
@@ -152,5 +161,22 @@ def test_a_value_that_makes_no_sense_is_refused(path: str, value: object) -> Non
     assert path.rsplit(".", maxsplit=1)[-1] in refusal
 
 
-def test_a_parent_chart_may_hand_down_its_globals() -> None:
-    assert not charts.render({"global": {"registry": "example.org"}}).refusal
+def without_what_is_empty(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: without_what_is_empty(value) if isinstance(value, dict) else value
+        for name, value in tree.items()
+        if value or type(value) is int
+    }
+
+
+@pytest.mark.parametrize("helm", ["3", "4"])
+def test_what_is_empty_by_default_may_be_missing(helm: str, tmp_path: Path) -> None:
+    """`helm upgrade --reuse-values` puts an older release's values in the place of values.yaml."""
+    chart = shutil.copytree(CHART, tmp_path / "chart")
+    fewer = without_what_is_empty(charts.defaults())
+    assert len(list(leaves(fewer))) < len(list(leaves(charts.defaults()))) - 30
+    (chart / "values.yaml").write_text(yaml.safe_dump(fewer), encoding="utf-8")
+    for values in ({}, charts.EVERYTHING):
+        whole = charts.render(values, helm=helm)
+        assert not whole.refusal
+        assert charts.render(values, helm=helm, chart=chart) == whole

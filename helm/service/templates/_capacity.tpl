@@ -34,12 +34,19 @@ need must not exceed have.
 {{- end -}}
 {{- end -}}
 {{- $managed := include "service.managed" . | fromYaml -}}
-{{- $given := keys .Values.config | sortAlpha -}}
+{{- $given := keys (.Values.config | default dict) | sortAlpha -}}
 {{- range .Values.extraEnv -}}{{- $given = append $given .name -}}{{- end -}}
 {{- range $given -}}
 {{- if or (hasKey $managed .) (eq . "DATABASE_URL") -}}
 {{- $broken = append $broken (printf "%s stands in config or extraEnv, but a value of its own decides it, which the sums rest on; remove it there." .) -}}
 {{- end -}}
+{{- end -}}
+{{- $database := .Values.database -}}
+{{- if and .Values.migrations.enabled $database.pgbouncer (not $database.migrationUrlKey) -}}
+{{- $broken = append $broken "database.pgbouncer is on, and a migration loses its lock there: name the key of PostgreSQL's own address in database.migrationUrlKey, or set migrations.enabled to false." -}}
+{{- end -}}
+{{- if and $database.url $database.migrationUrlKey -}}
+{{- $broken = append $broken "database.migrationUrlKey names a key of a Secret of yours, and database.url makes one with a single address: use database.existingSecret." -}}
 {{- end -}}
 {{- $broken = concat $broken (include "service.missingSecret" . | fromJsonArray) -}}
 {{- if $broken -}}
@@ -75,11 +82,11 @@ within one grace period send away, and never more than there are.
 {{- end -}}
 
 {{- define "service.maxReplicas" -}}
-{{- .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicas | int -}}
+{{- .Values.autoscaling.enabled | default false | ternary .Values.autoscaling.maxReplicas .Values.replicas | int -}}
 {{- end -}}
 
 {{- define "service.minReplicas" -}}
-{{- .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas .Values.replicas | int -}}
+{{- .Values.autoscaling.enabled | default false | ternary .Values.autoscaling.minReplicas .Values.replicas | int -}}
 {{- end -}}
 
 {{/* A quantity of memory such as 512Mi, in MiB. */}}
@@ -102,7 +109,7 @@ within one grace period send away, and never more than there are.
 {{- $need := add (mul (add $replicas $surge $leaving) $workers (add $pool $overflow 1)) $migration $reserved -}}
 {{- $arithmetic := printf "(%d replicas + %d surge + %d leaving) x %d workers x (%d pool + %d overflow + 1 readiness) + %d migration + %d reserved" $replicas $surge $leaving $workers $pool $overflow $migration $reserved -}}
 {{- dict "name" "database connections" "need" $need "have" (int $database.maxConnections) "arithmetic" $arithmetic
-  "change" (printf "lower database.poolSize, server.workers, strategy.maxSurge or %s, or raise strategy.minReadySeconds or database.maxConnections with the database's own limit" (.Values.autoscaling.enabled | ternary "autoscaling.maxReplicas" "replicas"))
+  "change" (printf "lower database.poolSize, server.workers, strategy.maxSurge or %s, or raise strategy.minReadySeconds or database.maxConnections with the database's own limit" (.Values.autoscaling.enabled | default false | ternary "autoscaling.maxReplicas" "replicas"))
   | toJson -}}
 {{- end -}}
 
@@ -126,7 +133,7 @@ within one grace period send away, and never more than there are.
 {{- $volume := float64 .Values.memoryVolumeMiB -}}
 {{- $need := addf (mulf $workers (addf $worker (mulf $size $child))) $master $volume -}}
 {{- $arithmetic := printf "%d workers x (%v + %d x %v process pool) + %d master and exporter + %v memory volume" $workers $worker $size $child $master $volume -}}
-{{- dict "name" "memory, MiB" "need" $need "have" (include "service.mebibytes" .Values.resources.limits.memory | float64) "arithmetic" $arithmetic
+{{- dict "name" "memory, MiB" "need" $need "have" (include "service.mebibytes" (include "service.text" .Values.resources.limits.memory) | float64) "arithmetic" $arithmetic
   "change" "lower server.workers, processPool.size or memoryVolumeMiB, or raise resources.limits.memory and resources.requests.memory"
   | toJson -}}
 {{- end -}}

@@ -1,10 +1,11 @@
+{{/* A Service's name has no dots and begins with a letter; a release's may be v1.2 or 2048. */}}
 {{- define "service.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
-{{- else if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- $name := contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) -}}
+{{- $name = regexReplaceAll "[^a-z0-9-]" (lower $name) "-" -}}
+{{- regexMatch "^[0-9]" $name | ternary (printf "release-%s" $name) $name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -21,6 +22,17 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- $ := index . 0 -}}
 {{ include "service.selector" . }}
 app.kubernetes.io/version: {{ include "service.version" $ | trunc 63 | quote }}
+{{- end -}}
+
+{{/* Takes (list $ component annotations): what the pods of every kind are given. */}}
+{{- define "service.podMetadata" -}}
+{{- $ := index . 0 -}}
+labels:
+  {{- include "service.podLabels" (list $ (index . 1)) | nindent 2 }}
+  {{- with $.Values.podLabels }}{{ include "service.strings" . | nindent 2 }}{{- end }}
+{{- with merge (index . 2) ($.Values.podAnnotations | default dict) }}
+annotations: {{- include "service.strings" . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* Takes (list $ component). */}}
@@ -48,7 +60,7 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 
 {{/* What runs; tags and labels know no plus sign. */}}
 {{- define "service.version" -}}
-{{- .Values.image.tag | default .Chart.AppVersion | replace "+" "-" -}}
+{{- include "service.text" (.Values.image.tag | default .Chart.AppVersion) | replace "+" "-" -}}
 {{- end -}}
 
 {{- define "service.image" -}}
@@ -77,6 +89,18 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- if eq (float64 .) (floor .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
 {{- end -}}
 
+{{/* What is text to Kubernetes and may be a number or a boolean on the command line. */}}
+{{- define "service.text" -}}
+{{- if kindIs "float64" . }}{{ include "service.number" . }}{{ else }}{{ toString . }}{{ end -}}
+{{- end -}}
+
+{{/* Labels, annotations and the like, as YAML. */}}
+{{- define "service.strings" -}}
+{{- $texts := dict -}}
+{{- range $name, $value := . -}}{{- $_ := set $texts $name (include "service.text" $value) -}}{{- end -}}
+{{- toYaml $texts -}}
+{{- end -}}
+
 {{/* Every setting that values decide, as YAML; app/settings.py reads them. */}}
 {{- define "service.managed" -}}
 HOST: 0.0.0.0
@@ -91,6 +115,12 @@ WORKER_TIMEOUT_SECONDS: {{ include "service.number" .workerTimeoutSeconds | quot
 STARTUP_SECONDS: {{ include "service.number" .startupSeconds | quote }}
 SHUTDOWN_SECONDS: {{ include "service.number" .shutdownSeconds | quote }}
 KEEP_ALIVE_SECONDS: {{ include "service.number" .keepAliveSeconds | quote }}
+{{- with .trustedProxies }}
+FORWARDED_ALLOW_IPS: {{ join "," . | quote }}
+{{- end }}
+{{- with .pathPrefix }}
+ROOT_PATH: {{ . | quote }}
+{{- end }}
 {{- end }}
 {{- with .Values.processPool }}
 PROCESS_POOL_SIZE: {{ include "service.number" .size | quote }}
@@ -108,7 +138,7 @@ DATABASE_POOL_SIZE: {{ include "service.number" .poolSize | quote }}
 DATABASE_MAX_OVERFLOW: {{ include "service.number" .maxOverflow | quote }}
 DATABASE_POOL_TIMEOUT_SECONDS: {{ include "service.number" .poolTimeoutSeconds | quote }}
 DATABASE_STATEMENT_TIMEOUT_MS: {{ include "service.number" .statementTimeoutMs | quote }}
-DATABASE_PGBOUNCER: {{ .pgbouncer | quote }}
+DATABASE_PGBOUNCER: {{ .pgbouncer | default false | quote }}
 {{- end }}
 {{- with .Values.tracing }}
 {{- if .endpoint }}
@@ -123,15 +153,22 @@ OTEL_TRACES_SAMPLER_ARG: {{ include "service.number" .sampleRatio | quote }}
 {{- define "service.settings" -}}
 {{ include "service.managed" . }}
 {{- range $name, $value := .Values.config }}
-{{ $name }}: {{ $value | quote }}
+{{ $name }}: {{ include "service.text" $value | quote }}
 {{- end }}
+{{- end -}}
+
+{{/* Not empty where the platform numbers users and has its DNS on another port. */}}
+{{- define "service.openshift" -}}
+{{- if or .Values.openshift (.Capabilities.APIVersions.Has "security.openshift.io/v1") }}true{{ end -}}
 {{- end -}}
 
 {{- define "service.podSecurityContext" -}}
 runAsNonRoot: true
+{{- if not (include "service.openshift" .) }}
 runAsUser: 10001
 runAsGroup: 10001
 fsGroup: 10001
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
@@ -153,10 +190,26 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
+nodeSelector: {{- include "service.strings" . | nindent 2 }}
 {{- end }}
 {{- with .Values.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.sidecars }}
+# They start before the container that needs them, outlast it, and keep no Job from ending.
+initContainers:
+  {{- range . }}
+  {{- toYaml (list (merge (dict "restartPolicy" "Always") .)) | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Of a Job's pod, which is to run on the same nodes as the others. */}}
+{{- define "service.jobPodSpec" -}}
+{{ include "service.podSpec" . }}
+restartPolicy: Never
+{{- with (.Values.affinity).nodeAffinity }}
+affinity: {nodeAffinity: {{ toJson . }}}
 {{- end }}
 {{- end -}}
 
@@ -166,14 +219,18 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext: {{- include "service.securityContext" . | nindent 2 }}
 {{- end -}}
 
-{{/* Takes (list $ secret): where the database is, and what people add. */}}
+{{- define "service.resources" -}}
+limits: {{- include "service.strings" .Values.resources.limits | nindent 2 }}
+requests: {{- include "service.strings" .Values.resources.requests | nindent 2 }}
+{{- end -}}
+
+{{/* Takes (list $ secret key): where the database is, and what people add. */}}
 {{- define "service.env" -}}
-{{- $ := index . 0 -}}
 - name: DATABASE_URL
   valueFrom:
-    secretKeyRef: {name: {{ index . 1 | quote }}, key: {{ $.Values.database.urlKey | quote }}}
-{{- with $.Values.extraEnv }}
-{{ toYaml . }}
+    secretKeyRef: {name: {{ index . 1 | quote }}, key: {{ index . 2 | quote }}}
+{{- range (index . 0).Values.extraEnv }}
+{{ toYaml (list (merge (hasKey . "value" | ternary (dict "value" (include "service.text" .value)) dict) .)) }}
 {{- end }}
 {{- end -}}
 
@@ -197,17 +254,19 @@ securityContext: {{- include "service.securityContext" . | nindent 2 }}
 {{- end -}}
 
 {{/*
-The number of pods. An autoscaler's decision is read from the living Deployment, for any other
-number would undo it; where no cluster can be asked it is the fewest.
+The number of pods; empty when an autoscaler decides, for any number would undo its decision in a
+rollback or a sync. One that the manifest has had cannot go, because Kubernetes then sets it to 1:
+a Deployment that is not marked as one without keeps the number that it has now.
 */}}
 {{- define "service.replicas" -}}
-{{- $fewest := include "service.minReplicas" . | int -}}
-{{- $found := dict -}}
 {{- if .Values.autoscaling.enabled -}}
-{{- $found = lookup "apps/v1" "Deployment" .Release.Namespace (include "service.fullname" .) -}}
+{{- $found := lookup "apps/v1" "Deployment" .Release.Namespace (include "service.fullname" .) -}}
+{{- if and $found (not (dig "metadata" "annotations" "without-replicas" "" $found)) -}}
+{{- max (include "service.minReplicas" .) (min (dig "spec" "replicas" 0 $found) (include "service.maxReplicas" .)) -}}
 {{- end -}}
-{{- $living := dig "spec" "replicas" 0 $found | int -}}
-{{- max $fewest (min $living (include "service.maxReplicas" .)) -}}
+{{- else -}}
+{{- int .Values.replicas -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What the database's Secret holds, as far as it can be known. */}}
@@ -220,13 +279,24 @@ number would undo it; where no cluster can be asked it is the fewest.
 {{- end -}}
 {{- end -}}
 
-{{/* Names and the database: what the migration needs too. */}}
+{{/* Names, the database and what people add: what the migration needs too. */}}
 {{- define "service.egress" -}}
 - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- if include "service.openshift" . }}
+- ports: [{port: 5353, protocol: UDP}, {port: 5353, protocol: TCP}]
+{{- end }}
 - ports: [{port: {{ .Values.database.port }}, protocol: TCP}]
   {{- with .Values.networkPolicy.databaseTo }}
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- with .Values.networkPolicy.egress }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Takes (list $ path): where clients find a path of the service. */}}
+{{- define "service.path" -}}
+{{- printf "%s%s" ((index . 0).Values.server.pathPrefix | default "") (index . 1) | trimSuffix "/" | default "/" -}}
 {{- end -}}
 
 {{/* The port of a URL. */}}
@@ -236,16 +306,33 @@ number would undo it; where no cluster can be asked it is the fewest.
 {{- end -}}
 
 {{/*
-A list with a sentence when the database's Secret is not there: pods would wait for it without a
-word. Every namespace has an account `default`; where none is seen, no cluster can be asked.
+A list with a sentence when the database's Secret or a key is not there: pods would wait for it
+without a word. Every namespace has an account `default`; where none is seen, no cluster can be asked.
 */}}
 {{- define "service.missingSecret" -}}
+{{- $told := list -}}
+{{- if and (not .Values.database.url) (lookup "v1" "ServiceAccount" .Release.Namespace "default") -}}
 {{- $name := include "service.databaseSecret" . -}}
-{{- $asked := lookup "v1" "ServiceAccount" .Release.Namespace "default" -}}
-{{- if and $asked (not .Values.database.url) (not (lookup "v1" "Secret" .Release.Namespace $name)) -}}
-{{- $create := printf "kubectl create secret generic %s --namespace %s --from-literal %s=postgresql://user:password@host:5432/name" $name .Release.Namespace .Values.database.urlKey -}}
-{{- list (printf "there is no Secret %s in %s that says where the database is: create it (%s), or name another one in database.existingSecret." $name .Release.Namespace $create) | toJson -}}
+{{- $keys := list .Values.database.urlKey -}}
+{{- if .Values.migrations.enabled -}}{{- $keys = append $keys (include "service.migrationKey" .) | uniq -}}{{- end -}}
+{{- $found := lookup "v1" "Secret" .Release.Namespace $name -}}
+{{- if not $found -}}
+{{- $literals := list -}}
+{{- range $keys -}}{{- $literals = append $literals (printf "--from-literal %s=postgresql://user:password@host:5432/name" .) -}}{{- end -}}
+{{- $create := printf "kubectl create secret generic %s --namespace %s %s" $name .Release.Namespace (join " " $literals) -}}
+{{- $told = list (printf "there is no Secret %s in %s that says where the database is: create it (%s), or name another one in database.existingSecret." $name .Release.Namespace $create) -}}
 {{- else -}}
-[]
+{{- range $keys -}}
+{{- if not (hasKey (dig "data" dict $found) .) -}}
+{{- $told = append $told (printf "the Secret %s in %s has no key %s, which holds an address of the database: add it, or name another key in database.urlKey or database.migrationUrlKey." $name $.Release.Namespace .) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $told -}}
+{{- end -}}
+
+{{/* The key of the address that the migration connects to. */}}
+{{- define "service.migrationKey" -}}
+{{- .Values.database.migrationUrlKey | default .Values.database.urlKey -}}
 {{- end -}}
