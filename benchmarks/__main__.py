@@ -15,6 +15,7 @@ from benchmarks import (
     fleet,
     lifecycle,
     overload,
+    pauses,
     peers,
     plots,
     report,
@@ -39,8 +40,9 @@ def measure_cost(folder: Path, *, smoke: bool) -> list[Row]:
 
 
 def measure_overload(folder: Path, *, smoke: bool) -> list[Row]:
-    """Measure what more requests do than can be served."""
-    return overload.run(folder, passes=1 if smoke else 5, seconds=1 if smoke else 5)
+    """Measure what more requests do than can be served, and what a pause does."""
+    rows = overload.run(folder / "loads", passes=1 if smoke else 5, seconds=1 if smoke else 5)
+    return rows + pauses.run(folder / "pauses", passes=1 if smoke else 5, smoke=smoke)
 
 
 def measure_lifecycle(folder: Path, *, smoke: bool) -> list[Row]:

@@ -24,7 +24,7 @@ SMALL = "/api/v1/small"
 
 def run(folder: Path, *, passes: int, seconds: float) -> list[Row]:
     """Strain services in ways that the other parts leave out, and return a row for each."""
-    with overload.surroundings(folder) as (service, settings):
+    with overload.surroundings(folder) as (service, settings, _):
         usual = overload.own(service, settings)
         two = overload.own(service, settings | {"WEB_CONCURRENCY": "2"})
         rows = [

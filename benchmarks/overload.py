@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from benchmarks import services
 from benchmarks.report import RULE, Row
@@ -215,8 +216,8 @@ def _useful(asked: list[Answer]) -> float:
 
 
 @contextmanager
-def surroundings(folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Give a service with the strained routes, and the settings for what it waits for."""
+def surroundings(folder: Path) -> Iterator[tuple[Path, dict[str, str], int]]:
+    """Give a service with the strained routes, the settings for what it waits for, its upstream."""
     with ExitStack() as stack:
         service = services.with_feature(
             services.scaffold(folder / "strained", example="none"), "strained"
@@ -227,7 +228,12 @@ def surroundings(folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         command = [sys.executable, "-m", "benchmarks.upstream", port, "0.05"]
         upstream = stack.enter_context(subprocess.Popen(command, cwd=services.TEMPLATE))
         stack.callback(upstream.terminate)
-        yield service, LIMITS | found | {"UPSTREAM_URL": f"http://127.0.0.1:{port}/"}
+        yield service, LIMITS | found | {"UPSTREAM_URL": f"http://127.0.0.1:{port}/"}, upstream.pid
+
+
+def socket_folder(url: str) -> str:
+    """Return the folder of the socket that a database URL names."""
+    return parse_qs(urlsplit(url).query)["host"][0]
 
 
 def own(service: Path, settings: dict[str, str]) -> Variant:
@@ -262,7 +268,7 @@ def bound(multiple: float, share: float) -> float:
 def run(folder: Path, *, passes: int, seconds: float) -> list[Row]:
     """Strain every case at every multiple, and return a row for each."""
     found: dict[tuple[Case, float], list[Pass]] = {}
-    with surroundings(folder) as (service, settings), running(own(service, settings)) as server:
+    with surroundings(folder) as (service, settings, _), running(own(service, settings)) as server:
         for number in range(passes):
             for case in CASES:
                 rate = capacity(server, case, seconds=2)
@@ -276,7 +282,7 @@ def run(folder: Path, *, passes: int, seconds: float) -> list[Row]:
 def compare_rules(folder: Path, *, seconds: float) -> list[Row]:
     """Strain every case under other rules at route shedding too, and return a row for each."""
     rows = []
-    with surroundings(folder) as (service, settings):
+    with surroundings(folder) as (service, settings, _):
         variants = {
             "the service's": own(service, settings),
             "in a middleware": own(service, settings | {"ADMISSION": "middleware"}),

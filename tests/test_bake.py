@@ -103,7 +103,7 @@ def test_everything_git_ignores_in_a_service_is_copied_unrendered_and_removed(
 def bake_over(source: Path, folder: Path, **answers: str) -> subprocess.CompletedProcess[str]:
     """Bake over the folder `board-games` in `folder`, as `--overwrite-if-exists` does."""
     given = [f"{name}={value}" for name, value in answers.items()]
-    command = [sys.executable, "-m", "cookiecutter", source, "-f", "--no-input", *given]
+    command = [sys.executable, "-m", "cookiecutter", str(source), "-f", "--no-input", *given]
     return subprocess.run(
         command, cwd=folder, env=baking.environment(), capture_output=True, text=True, check=False
     )

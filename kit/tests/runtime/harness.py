@@ -197,6 +197,7 @@ def settings_of(database_url: str, **settings: object) -> dict[str, str]:
         "PROCESS_POOL_TIMEOUT_SECONDS": 2,
         "PROCESS_POOL_WAIT_SECONDS": 1,
         "REQUEST_TIMEOUT_SECONDS": "3",
+        "HTTP_CLIENT_POOL_TIMEOUT_SECONDS": "0.5",
         "HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS": "3",
         "SHUTDOWN_SECONDS": "5",
         "WEB_CONCURRENCY": 2,

@@ -76,7 +76,7 @@ class Release:
     compute_wait_seconds: float = 2
     compute_timeout_seconds: float = 5
     request_timeout_seconds: float = 10
-    outbound_pool_timeout_seconds: float = 0.5
+    outbound_pool_timeout_seconds: float = 2
     outbound_connect_timeout_seconds: float = 2
     outbound_timeout_seconds: float = 7
 

@@ -30,7 +30,7 @@ class HttpClientSettings(Group):
         default=5, gt=0, le=600, description="longest wait until a piece of a request is sent"
     )
     pool_timeout_seconds: float = Field(
-        default=0.5, gt=0, le=600, description="longest wait for one of the outbound connections"
+        default=2, gt=0, le=600, description="longest wait for one of the outbound connections"
     )
     total_timeout_seconds: float = Field(
         default=7, gt=0, le=600, description="longest outbound call, seconds over all attempts"

@@ -7,6 +7,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from slipway_kit.clock import now
+from slipway_kit.db.fair_queue import FairQueue
 from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.overload.queue_limit import PoolState, QueueLimit
@@ -38,6 +39,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
     A connection that was returned less than `PING_AFTER_SECONDS` ago is not pinged.
     """
 
+    _queue_class = FairQueue
     waiting = 0
     clock = staticmethod(now)
 

@@ -14,6 +14,7 @@ import structlog
 
 from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter, Gauge
+from slipway_kit.overload.pauses import PAUSES, Pauses
 from slipway_kit.overload.queue_limit import REFUSED, SHEDDING_SECONDS, max_delay
 
 log = structlog.get_logger()
@@ -57,8 +58,10 @@ class Admission:
         clock: Callable[[], float] = now,
         steal: Callable[[], float] | None = None,
         call_soon: Callable[[Callable[[], None]], object] | None = None,
+        pauses: Pauses = PAUSES,
     ) -> None:
         self.clock, self._steal = clock, steal or CpuSteal().seconds
+        self._pauses = pauses
         self._call_soon = call_soon or _on_this_loop
         self._waiting: deque[Callable[[], None]] = deque()
         # Requests that may start per iteration; those started in this one, and when it began.
@@ -108,7 +111,8 @@ class Admission:
         shedding = now - self._refused_at < SHEDDING_SECONDS
         longest = max(max_delay(shedding=shedding), self._cost)
         expected = self.expected_wait_seconds
-        if expected > longest and (
+        too_long = expected > longest and expected > longest + self._pauses.extra_seconds
+        if too_long and (
             self._delay_on_dedicated_core(now) > longest or expected > STEAL_ALLOWANCE_SECONDS
         ):
             self._refused_at = now

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from slipway_kit import request_context
 from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter
+from slipway_kit.overload.pauses import PAUSES, Pauses
 
 # The longest queueing delay while load is shed. Before the first refusal the queue may be a burst
 # that drains by itself, so the limit is higher.
@@ -23,8 +24,12 @@ REFUSED = Counter(
     "Requests and calls refused because their queueing delay would have been too long, by limit.",
     ["limit"],
 )
-# Of the moving averages, per release: the last twenty weigh twice as much as all before.
-_DECAY = 0.95
+# Callers in service may take this many times as long as the mean before nothing coming back is a
+# pause.
+PAUSE_FACTOR = 3.0
+# So many releases are in the moving averages, and twice as many as there are permits: those may be
+# given back all at once.
+_RELEASES = 20
 # The error of sums of fractions.
 _EPSILON = 1e-9
 
@@ -47,6 +52,7 @@ class QueueLimit:
 
     The owner of the pool reports every acquire and release. By Little's law the permits in use,
     integrated over the time between two releases, are on average the service time of one caller.
+    Pauses, in which nothing is released, are left out of it and may be waited for.
     """
 
     def __init__(
@@ -55,13 +61,15 @@ class QueueLimit:
         state: Callable[[], PoolState],
         *,
         clock: Callable[[], float] = now,
+        pauses: Pauses = PAUSES,
     ) -> None:
         self._refused = REFUSED.labels(limit)
-        self._state, self._clock = state, clock
+        self._state, self._clock, self._pauses = state, clock, pauses
         self._in_use, self._since = 0, clock()
         # Permit-seconds since the last release, and the moving sums of them and of the releases.
         self._pending_seconds = 0.0
         self._permit_seconds, self._releases = 0.0, 0.0
+        self._decay = 1 - 1 / _RELEASES
         self._refused_at = float("-inf")
 
     @property
@@ -79,8 +87,9 @@ class QueueLimit:
         """Note that a caller gave its permit back; `in_use` are left."""
         self._integrate()
         self._in_use = in_use
-        self._permit_seconds = self._permit_seconds * _DECAY + self._pending_seconds
-        self._releases = self._releases * _DECAY + 1
+        self._leave_out_pause()
+        self._permit_seconds = self._permit_seconds * self._decay + self._pending_seconds
+        self._releases = self._releases * self._decay + 1
         self._pending_seconds = 0.0
 
     def would_wait_too_long(self) -> bool:
@@ -88,13 +97,18 @@ class QueueLimit:
         free, total, waiting = self._state()
         if free:
             return False
+        self._decay = 1 - 1 / max(_RELEASES, 2 * total)
         self._integrate()
-        service_time = self._permit_seconds / self._releases if self._releases else 0.0
-        if not self._releases or self._pending_seconds > total * MAX_DELAY_SECONDS:
-            # No release so far, or none for so long that the average is out of date: the callers
-            # in service take at least as long as they have taken already.
+        service_time, extra = self._service_time, self._pauses.extra_seconds
+        # For so long nothing was released.
+        gap = self._pending_seconds / total
+        if self._releases and gap > MAX_DELAY_SECONDS and self._pauses.allowed(gap) >= gap:
+            extra = max(extra, gap)
+        elif not self._releases or gap > MAX_DELAY_SECONDS:
+            # The mean is unknown or out of date: the callers in service take at least as long as
+            # they have taken already.
             service_time = max(service_time, self._pending_seconds)
-        longest = max(max_delay(shedding=self.shedding), service_time)
+        longest = max(max_delay(shedding=self.shedding), service_time) + extra
         return (waiting + 1) * service_time / total > longest * (1 + _EPSILON)
 
     def refuses(self) -> bool:
@@ -109,6 +123,21 @@ class QueueLimit:
         """Count a refused caller."""
         self._refused_at = self._clock()
         self._refused.inc()
+
+    @property
+    def _service_time(self) -> float:
+        return self._permit_seconds / self._releases if self._releases else 0.0
+
+    def _leave_out_pause(self) -> None:
+        """Take a pause that ends with this release out of the seconds since the last one."""
+        service_time = self._service_time
+        longest = max(MAX_DELAY_SECONDS, PAUSE_FACTOR * service_time)
+        if not self._releases or self._pending_seconds <= longest:
+            return
+        total = self._state().total
+        gap = self._pending_seconds / total
+        if gap > longest:
+            self._pending_seconds -= self._pauses.end(gap - service_time) * total
 
     def _integrate(self) -> None:
         now = self._clock()

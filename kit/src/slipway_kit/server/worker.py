@@ -25,6 +25,7 @@ from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.probes import Drain
 from slipway_kit.logs import setup as logs
 from slipway_kit.overload.admission import Admission
+from slipway_kit.overload.pauses import PAUSES
 from slipway_kit.runtime import Runtime, runtime_of
 from slipway_kit.server.acceptor import Acceptor
 from slipway_kit.server.protocol import BoundedProtocol, HttpProtocol
@@ -117,6 +118,7 @@ class DrainingServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to shut down; called ten times a second."""
+        PAUSES.tick()
         if await super().on_tick(counter):
             return True
         if not self._closed:

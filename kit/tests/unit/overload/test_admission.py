@@ -21,6 +21,7 @@ from slipway_kit.overload.admission import (
     Admission,
     CpuSteal,
 )
+from slipway_kit.overload.pauses import TICK_SECONDS, Pauses
 from slipway_kit.overload.queue_limit import MAX_BURST_DELAY_SECONDS, MAX_DELAY_SECONDS
 
 # The cost of reading a request, and of refusing one.
@@ -43,9 +44,40 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._ready: deque[Callable[[], object]] = deque()
+        self.pauses = Pauses(lambda: self.now)
         self.admission = Admission(
-            clock=lambda: self.now, steal=lambda: self.now - self.own, call_soon=self._ready.append
+            clock=lambda: self.now,
+            steal=lambda: self.now - self.own,
+            call_soon=self._ready.append,
+            pauses=self.pauses,
         )
+        self._paused, self._ticked = (0.0, 0.0), 0.0
+
+    def pause(self, begin: float, end: float) -> None:
+        """Run nothing in this time; what arrives is read when it is over."""
+        self._paused = (begin, end)
+
+    def _stop_if_paused(self) -> None:
+        begin, end = self._paused
+        if begin <= self.now < end:
+            self._tick_until(begin)
+            self.own, self.now = self.own + end - self.now, end
+            # What has arrived is read before late timers are run.
+            self._ready.appendleft(self._tick)
+        else:
+            self._tick_until(self.now)
+
+    def _tick(self) -> None:
+        self.pauses.tick()
+        self._ticked = self.now
+
+    def _tick_until(self, moment: float) -> None:
+        """Do what the server does ten times a second, also while the loop is idle."""
+        resume, self.now = self.now, self._ticked
+        while self.now + TICK_SECONDS <= moment:
+            self.now += TICK_SECONDS
+            self.pauses.tick()
+        self._ticked, self.now = self.now, resume
 
     def serve(self, arrivals: list[tuple[float, list[float]]]) -> None:
         """Serve arrivals: a time, and the CPU seconds of each iteration that the request takes."""
@@ -54,6 +86,7 @@ class Loop:
             if not self._ready and coming[0][1][0] > self.now:
                 self.own += coming[0][1][0] - self.now
                 self.now = coming[0][1][0]
+            self._stop_if_paused()
             began = self.now
             while coming and coming[0][1][0] <= self.now:
                 number, (at, costs) = coming.popleft()
@@ -209,7 +242,9 @@ def waiting(count: int) -> tuple[Admission, list[int]]:
     ready: list[Callable[[], None]] = []
     started: list[int] = []
     now = 0.0
-    admission = Admission(clock=lambda: now, steal=lambda: 0.0, call_soon=ready.append)
+    admission = Admission(
+        clock=lambda: now, steal=lambda: 0.0, call_soon=ready.append, pauses=Pauses(lambda: now)
+    )
 
     def spend(number: int) -> None:
         nonlocal now
@@ -270,6 +305,27 @@ def test_cpu_steal_of_two_seconds_refuses_no_request(seed: int, rate: float, sha
     assert not loop.refused
 
 
+@given(
+    seed=st.integers(0, 999),
+    load=st.floats(0.05, 0.5),
+    begin=st.floats(1, 3),
+    pause=st.floats(0.1, 1.0),
+    cost=st.floats(0.0005, 0.005),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_worker_that_is_stopped_for_up_to_a_second_refuses_nobody(
+    seed: int, load: float, begin: float, pause: float, cost: float
+) -> None:
+    loop = Loop()
+    loop.pause(begin, begin + pause)
+    whole = cost + READ_SECONDS
+    # The cost of a request is known.
+    warm = at_random(2 / cost, [[cost]], seconds=0.05, seed=seed)
+    loop.serve(warm + at_random(load / whole, [[cost]], begin=0.5, seconds=6, seed=seed))
+    assert not [at for at, _ in loop.refused if at > 0.5]
+    assert longest(loop.served) <= pause + 0.3
+
+
 def test_cpu_steal_never_decreases() -> None:
     steal = CpuSteal().seconds
     before = steal()
@@ -322,7 +378,12 @@ def test_on_an_idle_loop_a_request_starts_at_once() -> None:
 
 def test_nothing_runs_in_the_background_without_requests() -> None:
     ready: list[Callable[[], None]] = []
-    admission = Admission(clock=lambda: 0.0, steal=lambda: 0.0, call_soon=ready.append)
+    admission = Admission(
+        clock=lambda: 0.0,
+        steal=lambda: 0.0,
+        call_soon=ready.append,
+        pauses=Pauses(lambda: 0.0),
+    )
     assert admission.start_now()
     while ready:
         ready.pop(0)()

@@ -3,6 +3,7 @@
 import contextvars
 import heapq
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from slipway_kit import request_context
+from slipway_kit.overload.pauses import Pauses
 from slipway_kit.overload.queue_limit import (
     MAX_BURST_DELAY_SECONDS,
     MAX_DELAY_SECONDS,
@@ -37,13 +39,19 @@ class Pool:
     first_refused: float = float("inf")
 
     def __post_init__(self) -> None:
-        self.queue_limit = QueueLimit("test", self._state, clock=lambda: self.now)
+        clock = partial(getattr, self, "now")
+        self.queue_limit = QueueLimit("test", self._state, clock=clock, pauses=Pauses(clock))
         self._busy = 0
         self._queue: list[tuple[float, float]] = []
         self._ends: list[float] = []
+        self._paused = (0.0, 0.0)
 
     def _state(self) -> PoolState:
         return PoolState(self._busy < self.count, self.count, len(self._queue))
+
+    def pause(self, begin: float, end: float) -> None:
+        """Let nobody give a permit back in this time."""
+        self._paused = (begin, end)
 
     def serve(self, arrivals: list[tuple[float, float]]) -> None:
         """Serve arrivals: a time, and for how long the caller keeps its permit."""
@@ -64,7 +72,10 @@ class Pool:
         self.waits.append(self.now - came)
         self.waits_by_arrival.append((came, self.now - came))
         self.queue_limit.acquired(self._busy)
-        heapq.heappush(self._ends, self.now + hold)
+        end = self.now + hold
+        # What is in service during a pause ends when it is over, or later.
+        begin, over = self._paused
+        heapq.heappush(self._ends, max(end, over) if self.now < over and end > begin else end)
 
     def _pass_until(self, moment: float) -> None:
         while self._ends and self._ends[0] <= moment:
@@ -85,7 +96,10 @@ class Held:
     def __init__(self, permits: int, *, waiting: int = 0) -> None:
         self.now, self.waiting = 0.0, waiting
         self.queue_limit = QueueLimit(
-            "test", lambda: PoolState(False, permits, self.waiting), clock=lambda: self.now
+            "test",
+            lambda: PoolState(False, permits, self.waiting),
+            clock=lambda: self.now,
+            pauses=Pauses(lambda: self.now),
         )
 
     def hold(self, *seconds: float) -> None:
@@ -153,7 +167,9 @@ def test_the_wait_is_estimated_from_the_service_time() -> None:
 def test_nobody_is_refused_before_the_first_release_or_while_a_permit_is_free() -> None:
     assert not Held(1).refuses(waiting=10_000)
     now = 0.0
-    free = QueueLimit("test", lambda: PoolState(True, 1, 0), clock=lambda: now)
+    free = QueueLimit(
+        "test", lambda: PoolState(True, 1, 0), clock=lambda: now, pauses=Pauses(lambda: now)
+    )
     free.acquired(1)
     now += 100
     assert not free.refuses()
@@ -205,3 +221,43 @@ def test_a_request_knows_the_last_queue_limit_it_needed() -> None:
 def test_every_limit_has_its_count_from_the_start(limit: str) -> None:
     QueueLimit(limit, lambda: PoolState(True, 1, 0))
     assert REGISTRY.get_sample_value("admission_refused_total", {"limit": limit}) is not None
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    hold=st.floats(0.005, 0.3),
+    count=st.integers(1, 10),
+    load=st.floats(0.05, 0.5),
+    pause=st.floats(0.05, 1.0),
+    begin=st.floats(0.5, 5),
+)
+def test_a_pause_of_up_to_a_second_at_half_the_capacity_refuses_nobody(
+    hold: float, count: int, load: float, pause: float, begin: float
+) -> None:
+    pool = Pool(count)
+    rate = load * count / hold
+    arrivals = steadily(rate, hold, count=int(rate * 9) + 1)
+    pool.pause(begin, begin + pause)
+    pool.serve(arrivals)
+    assert pool.refusals == 0
+    assert max(pool.waits) <= pause + hold + 1 / rate
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    hold=st.floats(0.01, 0.1),
+    count=st.integers(1, 10),
+    load=st.floats(2, 6),
+    pause=st.floats(0.05, 1.0),
+)
+def test_an_overload_with_a_pause_in_it_waits_for_the_pause_and_recovers(
+    hold: float, count: int, load: float, pause: float
+) -> None:
+    pool = Pool(count)
+    rate = load * count / hold
+    pool.pause(1, 1 + pause)
+    pool.serve(steadily(rate, hold, count=int(rate * 6)))
+    # What waits when a pause begins may wait as long again when it is over.
+    assert max(pool.waits) <= 3 * max(MAX_BURST_DELAY_SECONDS, hold) + pause * 2.5
+    late = [wait for came, wait in pool.waits_by_arrival if came > 1 + 4 * pause]
+    assert max(late) <= 3 * max(MAX_DELAY_SECONDS, hold) + hold
