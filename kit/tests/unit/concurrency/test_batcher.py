@@ -229,19 +229,6 @@ async def test_a_key_left_in_the_moment_of_the_load_is_not_loaded() -> None:
     assert keys("left-late", "left") == 1
 
 
-async def test_a_window_that_everybody_left_costs_nothing() -> None:
-    load, schedule = Squares(), Schedule()
-    batcher = Batcher("deserted", load, schedule=schedule)
-    async with batcher.running():
-        [gone] = ask(batcher, 1)
-        await turns()
-        gone.cancel()
-        await turns()
-        schedule.end_window()
-        assert schedule.idle
-    assert load.asked == []
-
-
 async def test_a_caller_that_is_cancelled_during_the_load_disturbs_nobody() -> None:
     load = Squares()
     load.go_on.clear()

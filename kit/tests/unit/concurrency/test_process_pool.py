@@ -80,13 +80,8 @@ class Family:
 
 
 def pool(family: Family, **changes: Any) -> ProcessPool:
-    settings: dict[str, Any] = {
-        "size": 1,
-        "max_waiting": 2,
-        "wait_seconds": 30,
-        "timeout_seconds": 30,
-    }
-    return ProcessPool(OffloadSettings(**{**settings, **changes}), start=family)
+    options = {"max_waiting": 2, "wait_seconds": 30, "timeout_seconds": 30, **changes}
+    return ProcessPool(OffloadSettings(**options), start=family)
 
 
 def patient(own: ProcessPool) -> None:
