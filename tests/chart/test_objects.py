@@ -80,6 +80,9 @@ def test_names_stay_valid_however_long_the_release_is() -> None:
     ("release", "name"),
     [
         ("games", "games-service"),
+        ("v1.2", "v1-2-service"),
+        ("2048", "release-2048-service"),
+        (f"2048-{'x' * 45}-{'y' * 2}", f"release-2048-{'x' * 37}"),
         ("service", "service"),
         ("my-services", "my-services"),
         (f"my-service-{'x' * 42}", f"my-service-{'x' * 39}"),

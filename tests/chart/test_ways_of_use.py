@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart import charts, relations
+from tests.chart import charts, relations, service
 from tests.chart.charts import CHART, EVERYTHING, Rendered
 from tests.chart.objects import title
 
@@ -124,6 +124,24 @@ def test_two_releases_of_a_namespace_share_nothing() -> None:
     assert len(set(map(title, objects))) == len(objects)
     told = [sentence for sentence in relations.problems(objects) if "selects the pods" in sentence]
     assert told == []
+
+
+def test_a_gateway_strips_the_prefix_that_the_service_is_told() -> None:
+    values = {
+        "server": {"pathPrefix": "/shop", "trustedProxies": ["10.0.0.0/8", "fd00::1"]},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+    }
+    made = charts.render(values)
+    (rule,) = made.find("HTTPRoute")["spec"]["rules"]
+    (match,), (rewrite,) = rule["matches"], rule["filters"]
+    rest = "/shop/health".removeprefix(match["path"]["value"])
+    asked = rewrite["urlRewrite"]["path"]["replacePrefixMatch"].rstrip("/") + rest
+    assert asked in service.routes()
+    environment = made.find("ConfigMap")["data"] | {"DATABASE_URL": "postgresql://user@host/name"}
+    (read,) = service.load([environment])
+    assert read["error"] == ""
+    told = read["settings"]["server"]
+    assert (told["root_path"], told["forwarded_allow_ips"]) == ("/shop", "10.0.0.0/8,fd00::1")
 
 
 @pytest.mark.parametrize("release", ["v1.2", "1e3", "2048", "a.b-c", "9." + "x" * 51, "0"])

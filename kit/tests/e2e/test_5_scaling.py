@@ -139,6 +139,30 @@ def test_the_autoscaler_adds_and_removes_pods_without_a_failed_request(
     )
 
 
+@pytest.mark.parametrize("installed", ["helm", "helm4"], indirect=True)
+def test_no_upgrade_and_no_rollback_undoes_what_the_autoscaler_decided(
+    installed: Release, cluster: Cluster, report: Report
+) -> None:
+    goal = f"a release that begins with the autoscaler stays at its {MOST} pods"
+    if not cluster.has_metrics:
+        report.lacks("a rollback while scaled", goal=goal, reason="no metrics-server answers")
+    installed.helm("uninstall", installed.name, "--wait")
+    # Even an idle pod takes a hundredth of its CPU.
+    installed.put(autoscaling=AUTOSCALING | {"cpuPercent": 1})
+    wait_until("the most pods", lambda: replicas(installed) == MOST, seconds=200)
+    with watched(installed) as told:
+        installed.put(config={"LOG_LEVEL": "WARNING"})
+        installed.rollback()
+    report.row(
+        f"a rollback while scaled, with Helm {version(installed)}",
+        goal=goal,
+        measured=min(told),
+        unit="pods",
+        ok=set(told) == {MOST},
+        replicas=changes(told),
+    )
+
+
 def down(release: Release, times: dict[str, float], what: str) -> None:
     """Wait until only the fewest pods are left."""
     began = time.monotonic()
