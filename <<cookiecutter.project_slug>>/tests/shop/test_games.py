@@ -18,7 +18,6 @@ from app.features.shop import queries
 from app.features.shop.schemas import GameIn
 from slipway_kit.db import Database
 from slipway_kit.service import runtime_of
-from slipway_kit.testing import asgi, soon
 
 GAMES = "/api/v1/games"
 
@@ -239,17 +238,23 @@ async def test_a_game_is_in_stock_unless_another_writer_says_so(database: Databa
 
 
 @pytest.mark.anyio
-async def test_an_export_that_is_left_halfway_gives_its_connection_back(app: FastAPI) -> None:
+async def test_exports_that_are_read_slowly_hold_no_connection(app: FastAPI) -> None:
     async with app.router.lifespan_context(app):
         database = runtime_of(app).get(Database)
         await execute(
             database,
-            "INSERT INTO games (name, price)"
-            " SELECT 'game ' || n, n FROM generate_series(1, 2000) n",
+            "INSERT INTO games (name, price) SELECT 'game ' || n, n FROM generate_series(1, 500) n",
         )
-        bodies = await asgi.read_some(app, f"{GAMES}/export")
-        assert 1 < len(bodies) < 2000 / queries.ROWS_PER_CHUNK
-        await soon(lambda: not database.connections_in_use)
+        # More than there are connections, each after its first page.
+        exports = [queries.pages(database) for _ in range(12)]
+        firsts = [await anext(export) for export in exports]
+        assert all(len(games) == queries.ROWS_PER_CHUNK for games in firsts)
+        assert len(await queries.page(database, after=0, limit=1)) == 1
+        # The rest of one is read, all others are left.
+        rest = [game["id"] async for games in exports[0] for game in games]
+        assert rest == list(range(queries.ROWS_PER_CHUNK + 1, 501))
+        for export in exports:
+            await export.aclose()
 
 
 @pytest.mark.anyio

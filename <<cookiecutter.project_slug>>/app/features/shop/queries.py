@@ -1,22 +1,25 @@
 """Every query on games; functions take a session and never commit or roll back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import stamina
 from sqlalchemy import Integer, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncScalarResult, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.features.shop.models import Game
 from app.features.shop.schemas import GameIn, Stock, Summary
-from slipway_kit.db import Database
+from slipway_kit.db import Database, DatabaseUnavailable
 from slipway_kit.errors import Conflict, NotFound
 
 ROWS_PER_CHUNK = 200
+# A client waits for the next part of a stream no longer than for an answer.
+RETRY_SECONDS = 10.0
 # Built once: building this query takes longer than running it.
 PAGE = (
     select(Game.id, Game.name, Game.price, Game.in_stock)
@@ -48,10 +51,20 @@ async def page(database: Database, *, after: int, limit: int) -> list[dict[str, 
     return await database.rows(PAGE, {"after": after, "limit": limit})
 
 
-async def every(session: AsyncSession) -> AsyncScalarResult[Game]:
-    """Open a server-side cursor on the catalogue; its partitions hold `ROWS_PER_CHUNK` games."""
-    query = select(Game).order_by(Game.id)
-    return await session.stream_scalars(query.execution_options(yield_per=ROWS_PER_CHUNK))
+async def pages(database: Database) -> AsyncGenerator[list[dict[str, Any]]]:
+    """Yield the whole catalogue by id, up to `ROWS_PER_CHUNK` games at a time.
+
+    Each page is a query of its own: whoever reads slowly holds no connection meanwhile. When the
+    database is busy, later pages are asked for again for `RETRY_SECONDS`.
+    """
+    games = await page(database, after=0, limit=ROWS_PER_CHUNK)
+    while games:
+        yield games
+        async for attempt in stamina.retry_context(
+            on=DatabaseUnavailable, attempts=None, timeout=RETRY_SECONDS, wait_max=0.25
+        ):
+            with attempt:
+                games = await page(database, after=games[-1]["id"], limit=ROWS_PER_CHUNK)
 
 
 async def get(session: AsyncSession, game_id: int) -> Game:

@@ -111,12 +111,9 @@ async def export_games(resources: ResourcesDep) -> JsonLines:
     """Stream the whole catalogue, one JSON object a line."""
 
     async def lines() -> AsyncGenerator[str, None]:
-        # A stream outlives the session of the request, so it opens its own transaction.
-        async with resources.database.transaction() as session:
-            async for games in (await queries.every(session)).partitions():
-                yield "".join(
-                    f"{GameOut.model_validate(game).model_dump_json()}\n" for game in games
-                )
+        # A stream outlives the session of the request.
+        async for games in queries.pages(resources.database):
+            yield "".join(f"{GameOut.model_validate(game).model_dump_json()}\n" for game in games)
 
     return JsonLines(lines())
 
