@@ -11,7 +11,7 @@ import yaml
 
 from tests.chart import charts, relations, service
 from tests.chart.charts import CHART, EVERYTHING, Rendered
-from tests.chart.objects import title
+from tests.chart.objects import hook, title
 
 # What Kubernetes wants to be text, given as `--set` and an unquoted YAML make it.
 UNQUOTED: dict[str, Any] = {
@@ -51,21 +51,35 @@ def test_numbers_and_booleans_are_written_as_text(helm: str) -> None:
     assert len(made.objects) > 15
 
 
+def template(helm: str, *arguments: str) -> Rendered:
+    """Return what `helm template` writes with some arguments."""
+    command = [charts.helms()[helm], "template", charts.RELEASE, str(CHART), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Rendered(tuple(each for each in yaml.load_all(done.stdout, charts.LOADER) if each), "")
+
+
+@pytest.mark.parametrize("helm", ["3", "4"])
+def test_migration_and_service_can_be_applied_one_after_the_other(helm: str) -> None:
+    """The README's commands for those who apply files: kubectl knows no hooks."""
+    shown = [f"templates/{name}.yaml" for name in ("migration-access", "migration")]
+    first = template(helm, *(part for name in shown for part in ("--show-only", name)))
+    assert sorted(each["kind"] for each in first.objects) == [
+        *("Job", "NetworkPolicy", "ServiceAccount")
+    ]
+    then = template(helm, "--no-hooks")
+    assert not [each for each in then.objects if hook(each) or each["kind"] == "Job"]
+    assert then.find("Deployment")
+
+
 @pytest.mark.parametrize("helm", ["3", "4"])
 def test_the_command_line_sets_a_tag_of_digits(helm: str) -> None:
-    done = subprocess.run(
-        [
-            *(charts.helms()[helm], "template", "games", str(CHART)),
-            *("--set", "image.tag=7,config.DOCS_ENABLED=true,podAnnotations.a=1"),
-            *("--set", "extraEnv[0].name=A,extraEnv[0].value=1,resources.requests.cpu=1"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    made = template(
+        helm,
+        *("--set", "image.tag=7,config.DOCS_ENABLED=true,podAnnotations.a=1"),
+        *("--set", "extraEnv[0].name=A,extraEnv[0].value=1,resources.requests.cpu=1"),
     )
-    assert done.returncode == 0, done.stderr
-    objects = [each for each in yaml.load_all(done.stdout, charts.LOADER) if each]
-    container = charts.container(Rendered(tuple(objects), "").find("Deployment"))
+    container = charts.container(made.find("Deployment"))
     assert container["image"].endswith(":7")
     assert {"name": "A", "value": "1"} in container["env"]
 

@@ -27,9 +27,8 @@ app.kubernetes.io/version: {{ include "service.version" $ | trunc 63 | quote }}
 {{/* Takes (list $ component annotations): what the pods of every kind are given. */}}
 {{- define "service.podMetadata" -}}
 {{- $ := index . 0 -}}
-labels:
-  {{- include "service.podLabels" (list $ (index . 1)) | nindent 2 }}
-  {{- with $.Values.podLabels }}{{ include "service.strings" . | nindent 2 }}{{- end }}
+{{- $own := include "service.podLabels" (list $ (index . 1)) | fromYaml -}}
+labels: {{- include "service.strings" (merge $own ($.Values.podLabels | default dict)) | nindent 2 }}
 {{- with merge (index . 2) ($.Values.podAnnotations | default dict) }}
 annotations: {{- include "service.strings" . | nindent 2 }}
 {{- end }}
