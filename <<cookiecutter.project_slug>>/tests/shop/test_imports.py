@@ -22,7 +22,7 @@ from app.features.shop.resources import ShopResources
 from app.features.shop.schemas import GameIn
 from app.features.shop.settings import Settings as ShopSettings
 from app.main import create_app
-from slipway_kit.db import Database, DatabaseUnavailable
+from slipway_kit.db import Database, DatabaseSettings, DatabaseUnavailable, open_database
 from slipway_kit.service import runtime_of
 from slipway_kit.testing import eventually
 
@@ -208,6 +208,22 @@ async def test_an_import_waits_for_a_database_that_is_away(database: Database) -
     with stamina.set_testing(True, attempts=100, cap=True):
         await imports.store(restarting, games(range(3)))
     assert restarting.away == 0
+    assert len(await prices(database)) == 3
+
+
+@pytest.mark.anyio
+async def test_an_import_waits_for_a_table_that_is_locked(
+    database: Database, database_settings: DatabaseSettings
+) -> None:
+    impatient = database_settings.model_copy(update={"statement_timeout_ms": 100})
+    async with open_database(impatient) as worker:
+        async with database.transaction() as session:
+            await session.execute(text("LOCK TABLE games IN EXCLUSIVE MODE"))
+            storing = asyncio.create_task(imports.store(worker, games(range(3))))
+            # Several times as long as a statement may take.
+            await asyncio.sleep(0.5)
+            assert not storing.done()
+        await storing
     assert len(await prices(database)) == 3
 
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from kit.tests.support.paths import MIGRATIONS
 from kit.tests.support.proxy import Proxy
+from slipway_kit.clock import now
 from slipway_kit.db.connection import check_once
 from slipway_kit.db.engine import open_database
 from slipway_kit.db.errors import DatabaseUnavailable
@@ -149,6 +150,22 @@ async def test_a_network_that_swallows_everything_is_a_problem_in_time(
         assert database.connections_in_use == 0
         async with database.transaction() as session:
             assert await session.scalar(text("SELECT 1")) == 1
+
+
+@pytest.mark.usefixtures("idle_for_long")
+async def test_waiting_pinging_and_connecting_have_one_time_together(
+    proxy: Proxy, notes_settings: DatabaseSettings
+) -> None:
+    patient = notes_settings.model_copy(update={"pool_size": 1})
+    async with open_database(patient) as database:
+        await database.rows(text("SELECT 1"))
+        database.engine.pool._timeout = 1.0
+        proxy.swallow = True
+        began = now()
+        with pytest.raises(DatabaseUnavailable):
+            await database.rows(text("SELECT 1"))
+        # A ping alone may take the 6 s of a statement and its network.
+        assert now() - began < 4
 
 
 async def test_closing_does_not_wait_for_a_database_out_of_reach(

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
+from structlog.testing import capture_logs
 
 from kit.tests.support import notes
 from kit.tests.support.turns import turns, until
@@ -22,6 +23,9 @@ from slipway_kit.testing import asgi
 pytestmark = pytest.mark.anyio
 
 Look = Any  # an asyncpg connection
+IDLE_IN_TRANSACTION = (
+    "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+)
 
 
 async def rows(look: Look) -> list[str]:
@@ -238,3 +242,79 @@ async def returned(database: Database) -> None:
     """Wait until the pool has every connection back; the test's timeout is the limit."""
     while database.connections_in_use:  # noqa: ASYNC110 - the pool tells nobody
         await asyncio.sleep(0)
+
+
+async def test_a_transaction_whose_failed_statement_was_caught_is_no_success(
+    api: httpx2.AsyncClient, look: Look
+) -> None:
+    answer = await api.post("/notes/a/after-a-caught-error")
+    assert answer.status_code == 500
+    assert await rows(look) == []
+
+
+async def test_an_error_that_is_caught_in_a_savepoint_costs_nothing_else(
+    api: httpx2.AsyncClient, look: Look, database: Database
+) -> None:
+    for name in ("a", "b"):
+        answer = await api.post(f"/notes/{name}/after-a-caught-error", params={"savepoint": True})
+        assert answer.status_code == 201
+    assert await rows(look) == ["a", "b"]
+    assert database.connections_in_use == 0
+
+
+@pytest.mark.parametrize("way", ["background", "stream"])
+async def test_a_session_that_is_used_after_its_request_is_an_error_at_once(
+    way: str, api: httpx2.AsyncClient, look: Look, database: Database
+) -> None:
+    with capture_logs() as logs, suppress(httpx2.RemoteProtocolError):
+        await api.post(f"/notes/a/late/{way}")
+    assert "unhandled error" in [entry["event"] for entry in logs]
+    assert await rows(look) == []
+    assert database.connections_in_use == 0
+    assert await look.fetchval(IDLE_IN_TRANSACTION) == 0
+
+
+@pytest.mark.parametrize(
+    "sqlstate",
+    ["40001", "40P01", "55P03", "25006"],
+    ids=["serialization", "deadlock", "lock", "standby"],
+)
+async def test_what_a_retry_cures_is_no_bug(
+    sqlstate: str, api: httpx2.AsyncClient, database: Database, look: Look
+) -> None:
+    answer = await api.post(f"/notes/a/raises/{sqlstate}")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert await rows(look) == []
+    assert (await api.post("/notes/b")).status_code == 201
+    assert database.connections_in_use == 0
+
+
+async def test_a_server_that_became_read_only_gets_no_more_requests(
+    api: httpx2.AsyncClient, look: Look
+) -> None:
+    assert (await api.post("/notes/a")).status_code == 201
+    before = await api.get("/notes/backend")
+    await api.post("/notes/b/raises/25006")
+    assert (await api.get("/notes/backend")).json() != before.json()
+
+
+async def test_a_column_that_changes_its_type_is_not_seen_by_reads(
+    database: Database, look: Look
+) -> None:
+    await look.execute("CREATE TABLE kinds (kind varchar(5)); INSERT INTO kinds VALUES ('a')")
+    try:
+        query = text("SELECT kind FROM kinds")
+        assert await database.rows(query) == [{"kind": "a"}]
+        await look.execute("ALTER TABLE kinds ALTER kind TYPE varchar(50)")
+        assert await database.rows(query) == [{"kind": "a"}]
+        async with database.transaction() as session:
+            await session.execute(query)
+        await look.execute("ALTER TABLE kinds ALTER kind TYPE text")
+        with pytest.raises(DatabaseUnavailable):
+            async with database.transaction() as session:
+                await session.execute(query)
+        async with database.transaction() as session:
+            assert await session.scalar(query) == "a"
+    finally:
+        await look.execute("DROP TABLE kinds")

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 from fastapi import APIRouter, BackgroundTasks, HTTPException
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_kit.db.sessions import ReadSessionDep, SessionDep
@@ -42,6 +43,45 @@ async def add_then_fail(name: str, status: int, session: SessionDep) -> None:
     if status == 500:
         raise ZeroDivisionError
     raise HTTPException(status)
+
+
+@router.post("/{name}/after-a-caught-error", status_code=201)
+async def add_after_a_caught_error(
+    name: str, session: SessionDep, *, savepoint: bool = False
+) -> None:
+    await session.execute(text("INSERT INTO notes VALUES (:name)"), {"name": name})
+    with suppress(DBAPIError):
+        if savepoint:
+            async with session.begin_nested():
+                await session.execute(text("SELECT 1 / 0"))
+        else:
+            await session.execute(text("SELECT 1 / 0"))
+
+
+@router.post("/{name}/late/background")
+async def add_late(name: str, session: SessionDep, background: BackgroundTasks) -> None:
+    background.add_task(session.execute, text("INSERT INTO notes VALUES ('late')"))
+
+
+@router.post("/{name}/late/stream")
+async def add_in_a_stream(name: str, session: SessionDep) -> JsonLines:
+    async def lines() -> AsyncGenerator[str, None]:
+        await session.execute(text("INSERT INTO notes VALUES ('late')"))
+        yield "late"
+
+    return JsonLines(lines())
+
+
+@router.post("/{name}/raises/{sqlstate}")
+async def add_and_raise(name: str, sqlstate: str, session: SessionDep) -> None:
+    await session.execute(text("INSERT INTO notes VALUES (:name)"), {"name": name})
+    raised = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$"
+    await session.execute(text(raised))
+
+
+@router.get("/backend")
+async def backend(session: ReadSessionDep) -> int | None:
+    return await session.scalar(text("SELECT pg_backend_pid()"))
 
 
 @router.post("/{name}/held")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from app.features.shop import queries
 from app.features.shop.schemas import GameIn, ImportReport
-from slipway_kit.db import Database, DatabaseUnavailable
+from slipway_kit.db import Database, DatabaseUnavailable, StatementTimeout
 from slipway_kit.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ async def store(database: Database, games: Sequence[GameIn]) -> None:
     """Upsert games by name in short transactions, which hold row locks only briefly.
 
     Each transaction is idempotent, so it is retried for `RETRY_SECONDS` while the database is
-    unavailable.
+    unavailable, locked or too slow.
     """
     rest = iter(games)
     while chunk := list(islice(rest, ROWS_PER_TRANSACTION)):
         async for attempt in stamina.retry_context(
-            on=DatabaseUnavailable,
+            on=(DatabaseUnavailable, StatementTimeout),
             attempts=None,
             timeout=RETRY_SECONDS,
             wait_max=LONGEST_PAUSE_SECONDS,

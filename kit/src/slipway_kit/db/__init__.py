@@ -1,7 +1,12 @@
 """PostgreSQL: engine, connection pool, sessions, statement spans and migrations."""
 
 from slipway_kit.db.engine import open_database
-from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable, StatementTimeout
+from slipway_kit.db.errors import (
+    DatabaseBusy,
+    DatabaseUnavailable,
+    StatementTimeout,
+    TransactionConflict,
+)
 from slipway_kit.db.migrations import run_environment
 from slipway_kit.db.model import Model
 from slipway_kit.db.sessions import Database, ReadSessionDep, SessionDep
@@ -16,6 +21,7 @@ __all__ = [
     "ReadSessionDep",
     "SessionDep",
     "StatementTimeout",
+    "TransactionConflict",
     "open_database",
     "run_environment",
 ]

@@ -2,19 +2,32 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import asyncpg
 
+from slipway_kit.clock import now
 from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.db.settings import DatabaseSettings
 
 DISPOSE_SECONDS = 1.0
+# However little is left of the time for a connection.
+_LEAST_SECONDS = 0.05
+# When the time for a connection ends that the pool is about to hand out, by `clock.now`.
+checkout_ends: ContextVar[float] = ContextVar("checkout ends", default=float("inf"))
+
+
+def checkout_seconds() -> float:
+    """Return what is left of it for a ping or a new connection, in seconds."""
+    return max(checkout_ends.get() - now(), _LEAST_SECONDS)
 
 
 async def connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
     """Open a connection or raise `DatabaseUnavailable`, also when a file it needs is missing."""
     try:
-        return await asyncpg.connect(**settings.connect_arguments)
+        arguments = settings.connect_arguments
+        arguments["timeout"] = min(arguments["timeout"], checkout_seconds())
+        return await asyncpg.connect(**arguments)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable from error
 

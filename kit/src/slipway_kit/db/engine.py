@@ -1,4 +1,4 @@
-"""The engine of one worker, and the translation of its driver's errors."""
+"""The engine of one worker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,26 +8,21 @@ from uuid import uuid4
 
 import asyncpg
 import structlog
-from sqlalchemy import event
-from sqlalchemy.engine import AdaptedConnection, Dialect, ExceptionContext
+from sqlalchemy.engine import AdaptedConnection, Dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from slipway_kit.db.connection import DISPOSE_SECONDS, connect
-from slipway_kit.db.errors import DatabaseUnavailable, StatementTimeout
+from slipway_kit.db.connection import DISPOSE_SECONDS, checkout_seconds, connect
 from slipway_kit.db.pool import MeasuredPool
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.db.statements import trace_database
+from slipway_kit.db.translation import translate_errors
 from slipway_kit.tracing.span_factory import SpanFactory
 
 log = structlog.get_logger()
 # Below the idle timeout of common firewalls and load balancers.
 POOL_RECYCLE_SECONDS = 1800
-
-_QUERY_CANCELLED = "57014"
-# Shutting down, crashed, starting up; connection failures; too many connections.
-_GONE = ("57P01", "57P02", "57P03", "08", "53300")
 
 
 @asynccontextmanager
@@ -64,7 +59,7 @@ def _engine(settings: DatabaseSettings, span_factory: type[SpanFactory]) -> Asyn
     )
     _ping_in_one_trip(engine.dialect, pgbouncer=settings.pgbouncer)
     trace_database(engine.dialect, settings.address, span_factory=span_factory)
-    event.listen(engine.sync_engine, "handle_error", _driver_error)
+    translate_errors(engine.sync_engine)
     return engine
 
 
@@ -95,7 +90,8 @@ def _ping_in_one_trip(dialect: Dialect, *, pgbouncer: bool) -> None:
 
 async def _ping(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     # Not `execute` with an empty query: asyncpg then misreads the next answer.
-    await connection.fetchrow(";")
+    async with asyncio.timeout(checkout_seconds()):
+        await connection.fetchrow(";")
 
 
 async def _dispose(engine: AsyncEngine) -> None:
@@ -114,24 +110,3 @@ def _connector(
         return await connect(settings)
 
     return connector
-
-
-def _driver_error(context: ExceptionContext) -> None:
-    """Translate an error of the driver into an error of this library.
-
-    Only driver errors come here, so an `OSError` or `TimeoutError` is the network's, not a route's.
-    """
-    error = context.original_exception
-    # After a failed ping the pool opens a new connection.
-    if context.is_pre_ping or not isinstance(error, Exception):
-        return
-    lost = isinstance(error, OSError) or _sqlstate(error).startswith(_GONE)
-    context.is_disconnect = context.is_disconnect or lost
-    if _sqlstate(error) == _QUERY_CANCELLED:
-        raise StatementTimeout from error
-    if context.is_disconnect:
-        raise DatabaseUnavailable from error
-
-
-def _sqlstate(error: BaseException) -> str:
-    return getattr(error, "sqlstate", None) or ""

@@ -9,6 +9,29 @@ class DatabaseUnavailable(Unavailable):
     detail = "The database is not available; try again soon."
 
 
+class TransactionConflict(DatabaseUnavailable):
+    """A serialization failure, a deadlock or a lock timeout: the same again may succeed."""
+
+    detail = "Other requests use the same data at this moment; try again soon."
+
+
+class StalePlan(DatabaseUnavailable):
+    """A cached plan does not fit the schema any more; the next one does."""
+
+    detail = "The database was just changed; try again."
+
+
+class FailedTransaction(Exception):
+    """A statement of the transaction failed and its error was caught: a bug of the caller."""
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return (
+            "a statement of this transaction failed, and nothing of it can be committed: let its"
+            " error through, or run the statement in session.begin_nested()"
+        )
+
+
 class DatabaseBusy(DatabaseUnavailable, Overloaded):
     """The queueing delay for a connection of the pool would be too long."""
 

@@ -4,9 +4,10 @@ from typing import Any, cast
 
 import asyncpg
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 
 from slipway_kit.clock import now
+from slipway_kit.db.connection import checkout_ends
 from slipway_kit.db.fair_queue import FairQueue
 from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
@@ -59,6 +60,14 @@ class MeasuredPool(AsyncAdaptedQueuePool):
         """Raise `PoolBusyError` when one more request would wait too long."""
         if not self._has_free() and self._queue_limit.refuses():
             raise PoolBusyError
+
+    def connect(self) -> PoolProxiedConnection:
+        """Hand out a connection; waiting, pinging and connecting have one time together."""
+        token = checkout_ends.set(now() + self._timeout)
+        try:
+            return super().connect()
+        finally:
+            checkout_ends.reset(token)
 
     def _has_free(self) -> bool:
         return self._overflow < self._max_overflow or self.checkedin() > 0

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
-from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable
+from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable, StalePlan
 from slipway_kit.db.pool import MeasuredPool, PoolBusyError
 from slipway_kit.runtime import runtime_of
 
@@ -33,9 +33,11 @@ class Database:
         if autocommit_reads:
             readers = engine.execution_options(isolation_level="AUTOCOMMIT")
         # With expire_on_commit, attribute access after a commit is a query, which async code cannot
-        # await.
-        self._writing = async_sessionmaker(engine, expire_on_commit=False)
-        self._reading = async_sessionmaker(readers, expire_on_commit=False, autoflush=False)
+        # await. What a closed session were given in a background task or a stream would be lost.
+        self._writing = async_sessionmaker(engine, expire_on_commit=False, close_resets_only=False)
+        self._reading = async_sessionmaker(
+            readers, expire_on_commit=False, autoflush=False, close_resets_only=False
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -64,7 +66,10 @@ class Database:
         with self._translated_errors():
             # SQLAlchemy makes a greenlet for each step: connect, execute, close. One greenlet for
             # all saves a tenth of the CPU of a list of twenty rows (measured).
-            return await greenlet_spawn(self._rows, query, parameters)
+            try:
+                return await greenlet_spawn(self._rows, query, parameters)
+            except StalePlan:
+                return await greenlet_spawn(self._rows, query, parameters)
 
     def _rows(
         self, query: Executable, parameters: Mapping[str, Any] | None

@@ -2,14 +2,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from slipway_kit.db.engine import _driver_error
-from slipway_kit.db.errors import DatabaseUnavailable, StatementTimeout
+from slipway_kit.db.errors import DatabaseUnavailable, StatementTimeout, TransactionConflict
+from slipway_kit.db.translation import _translate
 
 
 def failure(error: BaseException, *, pre_ping: bool = False) -> Any:
     """What SQLAlchemy tells of an error of the driver."""
-    return SimpleNamespace(original_exception=error, is_pre_ping=pre_ping, is_disconnect=False)
+    return SimpleNamespace(
+        original_exception=error,
+        is_pre_ping=pre_ping,
+        is_disconnect=False,
+        connection=None,
+        dialect=PGDialect_asyncpg(dbapi=PGDialect_asyncpg.import_dbapi()),
+    )
 
 
 def with_sqlstate(sqlstate: str) -> Exception:
@@ -27,6 +34,7 @@ def with_sqlstate(sqlstate: str) -> Exception:
         with_sqlstate("57P03"),
         with_sqlstate("08006"),
         with_sqlstate("53300"),
+        with_sqlstate("25006"),
     ],
 )
 def test_an_error_of_the_network_or_of_a_leaving_server_drops_the_connection(
@@ -34,7 +42,7 @@ def test_an_error_of_the_network_or_of_a_leaving_server_drops_the_connection(
 ) -> None:
     context = failure(error)
     with pytest.raises(DatabaseUnavailable) as translated:
-        _driver_error(context)
+        _translate(context)
     assert translated.value.__cause__ is error
     assert context.is_disconnect is True
 
@@ -42,7 +50,15 @@ def test_an_error_of_the_network_or_of_a_leaving_server_drops_the_connection(
 def test_a_cancelled_statement_keeps_its_connection() -> None:
     context = failure(with_sqlstate("57014"))
     with pytest.raises(StatementTimeout):
-        _driver_error(context)
+        _translate(context)
+    assert context.is_disconnect is False
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "55P03"])
+def test_what_the_same_again_may_cure_keeps_its_connection(sqlstate: str) -> None:
+    context = failure(with_sqlstate(sqlstate))
+    with pytest.raises(TransactionConflict):
+        _translate(context)
     assert context.is_disconnect is False
 
 
@@ -56,5 +72,5 @@ def test_a_cancelled_statement_keeps_its_connection() -> None:
     ],
 )
 def test_other_errors_are_left_alone(context: Any) -> None:
-    _driver_error(context)
+    _translate(context)
     assert context.is_disconnect is False
