@@ -154,12 +154,12 @@ async def test_a_network_that_swallows_everything_is_a_problem_in_time(
 
 @pytest.mark.usefixtures("idle_for_long")
 async def test_waiting_pinging_and_connecting_have_one_time_together(
-    proxy: Proxy, notes_settings: DatabaseSettings
+    proxy: Proxy, notes_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient = notes_settings.model_copy(update={"pool_size": 1})
     async with open_database(patient) as database:
         await database.rows(text("SELECT 1"))
-        database.engine.pool._timeout = 1.0
+        monkeypatch.setattr(database.engine.pool, "_timeout", 1.0)
         proxy.swallow = True
         began = now()
         with pytest.raises(DatabaseUnavailable):

@@ -80,8 +80,9 @@ async def add_and_raise(name: str, sqlstate: str, session: SessionDep) -> None:
 
 
 @router.get("/backend")
-async def backend(session: ReadSessionDep) -> int | None:
-    return await session.scalar(text("SELECT pg_backend_pid()"))
+async def backend(session: ReadSessionDep) -> int:
+    found: int = (await session.scalars(text("SELECT pg_backend_pid()"))).one()
+    return found
 
 
 @router.post("/{name}/held")

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from slipway_kit.db.errors import DatabaseUnavailable, StatementTimeout, TransactionConflict
 from slipway_kit.db.translation import _translate
@@ -15,7 +15,7 @@ def failure(error: BaseException, *, pre_ping: bool = False) -> Any:
         is_pre_ping=pre_ping,
         is_disconnect=False,
         connection=None,
-        dialect=PGDialect_asyncpg(dbapi=PGDialect_asyncpg.import_dbapi()),
+        dialect=create_async_engine("postgresql+asyncpg://").dialect,
     )
 
 
