@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,10 @@ def test_the_service_starts_with_what_the_chart_gives_it(
     answers = service.load(map(settings_of, [plain, everything, *environments]))
     assert [answer["error"] for answer in answers] == [""] * len(answers)
     server = answers[0]["settings"]["server"]
-    assert (server["app_env"], server["host"]) == ("production", "0.0.0.0")
+    assert (server["app_env"], server["host"]) == (
+        "production",
+        "::" if socket.has_dualstack_ipv6() else "0.0.0.0",
+    )
     assert server["web_concurrency"] == charts.defaults()["server"]["workers"]
     assert answers[1]["settings"]["tracing"]["exporter_otlp_endpoint"] == "http://collector:4318"
     assert answers[2]["settings"]["server"]["docs_enabled"] is True

@@ -102,7 +102,7 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 
 {{/* Every setting that values decide, as YAML; app/settings.py reads them. */}}
 {{- define "service.managed" -}}
-HOST: 0.0.0.0
+HOST: "*"
 PORT: "8000"
 METRICS_PORT: "9000"
 APP_ENV: production

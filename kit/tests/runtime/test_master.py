@@ -258,10 +258,29 @@ def test_the_service_listens_on_ipv6(start: Start) -> None:
         assert connection.recv(15) == b"HTTP/1.1 200 OK"
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_the_service_listens_on_both_families_and_believes_a_proxy_of_either(start: Start) -> None:
+    service = start(HOST="*", FORWARDED_ALLOW_IPS="127.0.0.1,::1")
+    for address in ("127.0.0.1", "::1"):
+        with socket.create_connection((address, service.port)) as connection:
+            connection.sendall(
+                b"GET /scenarios/scheme HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https\r\n"
+                b"X-Forwarded-For: 192.0.2.7\r\nConnection: close\r\n\r\n"
+            )
+            with connection.makefile("rb") as answer:
+                assert b'"scheme":"https"' in answer.read().replace(b" ", b""), address
+        with socket.create_connection((address, service.metrics_port)):
+            pass
+
+
 def test_behind_a_prefix_the_document_names_it_and_routes_answer(start: Start) -> None:
     service = start(ROOT_PATH="/shop", DOCS_ENABLED="true")
-    assert service.get("/health")[0] == 200
-    document = json.loads(service.get("/openapi.json")[2])
+    for stripped in ("/health", "/livez", "/health?a=1"):
+        for kept in (stripped, f"/shop{stripped}"):
+            assert service.get(kept)[0] == 200, kept
+    for missing in ("/shop", "/shop/", "/shop?a=1", "/shopping/health", "/shop/shop/health"):
+        assert service.get(missing)[0] == 404, missing
+    document = json.loads(service.get("/shop/openapi.json")[2])
     assert document["servers"] == [{"url": "/shop"}]
 
 

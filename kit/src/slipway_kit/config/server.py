@@ -1,6 +1,7 @@
 """Settings of the process model and of the HTTP server."""
 
 import math
+import socket
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -40,7 +41,9 @@ class ServerSettings(Group):
     app_env: Literal["development", "production"] = Field(
         default="development", description="production turns the docs off and logs JSON"
     )
-    host: str = Field(default="127.0.0.1", description="address to listen on, IPv4 or IPv6")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; * is every one, IPv4 and IPv6"
+    )
     port: int = Field(default=8000, ge=1, le=65535, description="port of the API")
     metrics_port: int = Field(
         default=9000, ge=0, le=65535, description="port of /metrics; 0 serves none"
@@ -113,13 +116,22 @@ class ServerSettings(Group):
         default="127.0.0.1",
         description="proxies with trusted X-Forwarded-*; comma-separated, or *",
     )
-    root_path: str = Field(default="", description="path prefix that a proxy strips, like /shop")
+    root_path: str = Field(
+        default="", description="path prefix at the proxy, which may keep or strip it"
+    )
     cors_origins: Annotated[tuple[str, ...], *COMMAS] = Field(
         default=(), description="origins that browsers may call from; comma-separated"
     )
     hsts_seconds: int = Field(
         default=0, ge=0, description="max-age of Strict-Transport-Security; 0 sends none"
     )
+
+    @field_validator("host")
+    @classmethod
+    def _every_address(cls, host: str) -> str:
+        if host != "*":
+            return host
+        return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
     @field_validator("cors_origins")
     @classmethod

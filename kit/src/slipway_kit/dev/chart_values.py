@@ -129,7 +129,7 @@ def release(values: Values) -> Release:
         given["pool_children_mib"] = size * memory
     limit = _at(values, "resources.limits.memory")
     if limit is not None:
-        given["memory_limit_mib"] = mebibytes(limit)
+        given["memory_limit_mib"] = mebibytes(str(limit))
     ceiling = _ceiling(values)
     surge = pods_of(_at(values, "strategy.maxSurge", 0), ceiling)
     leaving = _leaving(values, ceiling, surge)

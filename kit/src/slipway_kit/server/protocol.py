@@ -6,6 +6,7 @@ connections on which a request has just arrived. All of it overrides private met
 `supported` checks. ADMISSION=middleware moves admission to an ASGI middleware, `off` omits it.
 """
 
+import asyncio
 import inspect
 import select
 from collections.abc import Callable
@@ -78,6 +79,13 @@ class BoundedProtocol(HttpToolsProtocol):
         # Since when a head is incomplete; a new connection begins with one.
         self._head_since: float | None = self.clock()
         self._head_bytes = 0
+        self._prefix = self.root_path.encode()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; an IPv4 client of a socket for both families is named by its own address."""
+        super().connection_made(transport)
+        if self.client is not None:
+            self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
 
     def data_received(self, data: bytes) -> None:
         """Parse data, and refuse a head over the limit."""
@@ -96,7 +104,17 @@ class BoundedProtocol(HttpToolsProtocol):
         """Stop it."""
         self._head_since = None
         self._head_bytes = 0
+        if self._prefix and self.url.startswith(self._prefix):
+            self._strip_prefix()
         super().on_headers_complete()
+
+    def _strip_prefix(self) -> None:
+        """Do what a proxy in front left undone: uvicorn writes the prefix before every path."""
+        rest = self.url[len(self._prefix) :]
+        if rest[:1] == b"/":
+            self.url = rest
+        elif rest[:1] in {b"", b"?"}:
+            self.url = b"/" + rest
 
     def end_if_slow(self) -> None:
         """Close the connection when its head is too slow, or when it sends nothing."""

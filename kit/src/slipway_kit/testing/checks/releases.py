@@ -62,8 +62,8 @@ def _pods(
             yield f"the service does not start with the settings of its pods: {error}"
             return
     server = settings.server
-    if not server.production or server.host != "0.0.0.0":
-        yield "a pod needs APP_ENV=production and HOST=0.0.0.0"
+    if not server.production or server.host not in {"::", "0.0.0.0"}:
+        yield "a pod needs APP_ENV=production and HOST=*"
     container = next(
         each["spec"]["template"]["spec"]["containers"][0]
         for each in objects
