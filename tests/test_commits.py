@@ -78,6 +78,26 @@ def test_each_hook_stops_what_it_is_there_for(service: Path, hook: str) -> None:
         baking.run(*GIT, "add", "--all", cwd=service)
 
 
+def test_make_hooks_without_a_repository_is_one_sentence(
+    baked: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    service = shutil.copytree(baked["none", "github"], tmp_path / "service")
+    env = baking.environment(GIT_CEILING_DIRECTORIES=str(tmp_path))
+    done = subprocess.run(
+        ["make", f"VENV={baking.VENV}", "hooks"],
+        cwd=service,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode
+    assert done.stdout.splitlines()[-1] == (
+        "error: make this folder a git repository first: git init"
+    )
+    assert "fatal" not in done.stderr
+
+
 def test_make_hooks_has_git_refuse_a_commit(
     baked: dict[tuple[str, str], Path], tmp_path: Path
 ) -> None:

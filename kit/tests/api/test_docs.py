@@ -146,3 +146,21 @@ def test_all_files_of_the_pages_are_one_series_and_one_route(docs: TestClient) -
         if "/docs/" in sample.labels.get("handler", "")
     }
     assert handlers == {"/docs/assets/{name}"}
+
+
+def test_the_start_page_leads_to_the_documentation_where_it_is_served(docs: TestClient) -> None:
+    answer = docs.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (307, "docs")
+    assert docs.get("/").url.path == "/docs"
+    with client({"docs_swagger_enabled": False}) as one:
+        assert one.get("/").url.path == "/redoc"
+    with client({"docs_enabled": False}) as none:
+        assert none.get("/").status_code == 404
+    assert docs.get("/nothing").status_code == 404
+
+
+def test_a_start_page_of_the_service_comes_first() -> None:
+    app = create_app(Settings(server=ServerSettings(metrics_port=0)))
+    app.add_api_route("/", lambda: "mine")
+    with TestClient(app) as own:
+        assert own.get("/").json() == "mine"

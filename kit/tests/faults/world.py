@@ -23,6 +23,7 @@ from kit.tests.support import ports
 from kit.tests.support.collector import Collector
 from kit.tests.support.paths import REPOSITORY, SERVICE
 from slipway_kit.dev.postgres_server import Server
+from slipway_kit.dev.programs import end_with_us
 
 RATE = 100.0
 CONNECTIONS, SOCKETS, IDLE = 30, 4, 10
@@ -181,6 +182,7 @@ class WatchedService(Service):
             stdout=self.reader.into if out is None else out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=end_with_us(),
         )
         os.close(self.reader.into)
 

@@ -18,6 +18,7 @@ import psutil
 
 from kit.tests.support import ports
 from kit.tests.support.paths import REPOSITORY, SERVICE
+from slipway_kit.dev.programs import end_with_us
 from slipway_kit.testing.waiting import eventually
 
 
@@ -36,6 +37,7 @@ class Service:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=end_with_us(),
             )
 
     @property

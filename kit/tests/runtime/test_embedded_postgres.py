@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -182,3 +183,18 @@ def test_the_environment_wins_over_the_env_file_and_a_named_database_starts_none
     merged = postgres.environment(tmp_path)
     assert (merged["PORT"], merged["LOG_LEVEL"]) == ("8002", "DEBUG")
     assert "DATABASE_URL" not in merged
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A file, for root may write into any folder.
+    (tmp_path / "state").touch()
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    monkeypatch.setattr(postgres, "data_folder", lambda _: tmp_path / "state/data")
+    for command in ("url", "reset"):
+        with pytest.raises(postgres_server.PostgresError, match=r"set XDG_STATE_HOME to a folder"):
+            postgres.main(command)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(postgres_server.PostgresError, match=r"set TMPDIR to a folder"):
+        postgres.main("url")

@@ -12,6 +12,7 @@ import pytest
 
 from kit.tests.runtime.conftest import Start
 from kit.tests.runtime.harness import (
+    GUNICORN,
     SCENARIOS,
     SERVE,
     Service,
@@ -19,6 +20,7 @@ from kit.tests.runtime.harness import (
     connected,
     port_is_free,
 )
+from kit.tests.support.paths import SERVICE
 from kit.tests.support.ports import has_ipv6
 from slipway_kit.testing.waiting import eventually
 
@@ -222,6 +224,43 @@ def temporary_folders(service: Service) -> list[Path]:
     service.pid()
     files = [file for pid in service.workers() for file in psutil.Process(pid).memory_maps()]
     return list({Path(file.path).parent for file in files if file.path.endswith(".db")})
+
+
+@pytest.mark.parametrize("command", [SERVE, [*SERVE, "--reload"]])
+def test_in_development_the_start_is_one_line_with_the_pages(
+    start: Start, command: list[str]
+) -> None:
+    service = start(command, ready=False, APP_ENV="development", WEB_CONCURRENCY=1)
+    pages = (
+        f"docs=http://127.0.0.1:{service.port}/docs"
+        f" metrics=http://127.0.0.1:{service.metrics_port}/metrics"
+    )
+    eventually(lambda: pages in service.text, seconds=30)
+    assert len(service.text.splitlines()) == 1, service.text
+    if "--reload" in command:
+        (SERVICE / "app/main.py").touch()
+        eventually(lambda: service.text.count(pages) == 2, seconds=30)
+        assert len(service.text.splitlines()) == 3, service.text
+    service.send(signal.SIGINT)
+    service.wait_end(seconds=10)
+    assert len(service.text.splitlines()) <= 3, service.text
+
+
+MEASURED = """
+from prometheus_client import Gauge, Info
+from app.main import create_app
+Info("build", "of the image").info({"commit": "abc"})
+Gauge("early", "set at import", multiprocess_mode="livesum").set(1)
+"""
+
+
+def test_metrics_that_several_processes_do_not_share_are_named_at_the_start(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "measured.py").write_text(MEASURED)
+    service = start([*GUNICORN, "measured:create_app()"], PYTHONPATH=tmp_path)
+    warned = [line for line in service.events() if line["level"] == "warning"]
+    assert [line["names"] for line in warned] == [["build"], ["early"]]
 
 
 def test_sigusr2_is_refused(service: Service) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from kit.tests.support import programs
+from slipway_kit.dev.programs import end_with_us
 
 # A name that no page takes for a laptop's own; it leads to this machine.
 HOST = "games.example"
@@ -50,7 +51,11 @@ def open_browser() -> Iterator[str]:
 @contextmanager
 def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=end_with_us(),  # noqa: PLW1509 (it only makes system calls)
     )
     try:
         yield process

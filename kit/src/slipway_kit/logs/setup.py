@@ -13,6 +13,12 @@ from structlog.typing import EventDict, Processor
 
 from slipway_kit.logs.stream import LogStream
 
+# What a console shows of them on level DEBUG only, for a person cannot use it.
+_QUIET_LOGGERS = ("alembic", "gunicorn.error", "slipway_kit", "uvicorn.error")
+_QUIET_EVENTS = frozenset({"fast paths", "migration started", "phase closed", "phase opened"})
+# Requests take most lines: one column has what is asked of them.
+_EVENT_COLUMN = 44
+
 
 @dataclass(frozen=True)
 class LogSetup:
@@ -29,8 +35,9 @@ class LogSetup:
     def apply(self) -> None:
         """Send every log line of this process, ours and the libraries', to standard output."""
         shared, render = self._shared(), self._render()
+        quiet = not self.json and self.level == "INFO"
         structlog.configure(
-            processors=[*shared, *render],
+            processors=[*([_drop_quiet] if quiet else []), *shared, *render],
             wrapper_class=structlog.make_filtering_bound_logger(self.level),
             logger_factory=structlog.WriteLoggerFactory(file=_stream()),
             cache_logger_on_first_use=False,
@@ -46,6 +53,8 @@ class LogSetup:
         root.handlers[:] = [handler]
         root.setLevel(self.level)
         propagate_to_root("uvicorn", "uvicorn.error", "gunicorn.error")
+        for name in _QUIET_LOGGERS:
+            logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.NOTSET)
         # Requests have a line of our own; without a handler uvicorn writes none.
         access = logging.getLogger("uvicorn.access")
         access.handlers, access.propagate = [], False
@@ -59,7 +68,9 @@ class LogSetup:
             structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_log_level,
             _add_pid,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.TimeStamper(
+                fmt="iso" if self.json else "%H:%M:%S", utc=self.json, key="time"
+            ),
             structlog.processors.StackInfoRenderer(),
             *self.processors,
         ]
@@ -68,9 +79,14 @@ class LogSetup:
         # Both leave out local variables of a traceback, which may hold secrets.
         if self.json:
             return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        plain = structlog.dev.plain_traceback
-        colors = sys.stdout.isatty()
-        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,
+            pad_event_to=_EVENT_COLUMN,
+            sort_keys=False,
+            timestamp_key="time",
+        )
+        return [_shorten, console]
 
 
 def write(lines: str) -> None:
@@ -95,8 +111,24 @@ def propagate_to_root(*names: str) -> None:
     """Leave the lines of these loggers to the root logger."""
     for logger in map(logging.getLogger, names):
         logger.handlers = []
-        logger.setLevel(logging.NOTSET)
         logger.propagate = True
+
+
+def _drop_quiet(_: object, level: str, event: EventDict) -> EventDict:
+    if level == "info" and event["event"] in _QUIET_EVENTS:
+        raise structlog.DropEvent
+    return event
+
+
+def _shorten(_: object, __: str, event: EventDict) -> EventDict:
+    """Leave out what is the same in every line, and say a request in one column."""
+    del event["pid"]
+    if event["event"] == "request":
+        request = [str(event.pop(name)) for name in ("status", "method", "route")]
+        event["event"] = " ".join(request)
+        if event.get("mode") is None:
+            event.pop("mode", None)
+    return event
 
 
 def _add_trace(_: object, __: str, event: EventDict) -> EventDict:

@@ -12,7 +12,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry, multiprocess, values
+from prometheus_client import (
+    CollectorRegistry,
+    Enum,
+    Gauge,
+    GCCollector,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    multiprocess,
+    values,
+)
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
@@ -20,6 +30,7 @@ from prometheus_client.mmap_dict import MmapedDict
 log = structlog.get_logger()
 # The size of a new file of prometheus_client.
 FILE_BYTES = 2**16
+_DEFAULTS = (GCCollector, PlatformCollector, ProcessCollector)
 # The number of used bytes, and padding.
 _HEADER_BYTES = 8
 
@@ -131,6 +142,38 @@ def move_to_files(registry: CollectorRegistry) -> None:
         if isinstance(metric, MetricWrapperBase):
             for each in metric._metrics.values() if metric._is_parent() else [metric]:  # noqa: SLF001
                 each._metric_init()  # noqa: SLF001
+
+
+def not_exported(registry: CollectorRegistry) -> list[str]:
+    """Return the names of metrics that files cannot hold: those that are computed, Info, Enum.
+
+    Without the three collectors that prometheus_client registers itself.
+    """
+    return [
+        names[0] if names else type(metric).__name__
+        for metric, names in registry._collector_to_names.items()  # noqa: SLF001
+        if type(metric) not in _DEFAULTS
+        and (
+            not isinstance(metric, MetricWrapperBase)
+            or isinstance(metric, Enum | Info)
+            # Of a gauge with `set_function`.
+            or "_child_samples" in vars(metric)
+        )
+    ]
+
+
+def set_before_fork(registry: CollectorRegistry) -> list[str]:
+    """Return the names of gauges that are set already: what a worker sets would be added to it.
+
+    The modes in which one value wins are for such constants.
+    """
+    gauges = [each for each in registry._collector_to_names if isinstance(each, Gauge)]  # noqa: SLF001
+    return [
+        gauge._name  # noqa: SLF001
+        for gauge in gauges
+        if not gauge._multiprocess_mode.endswith(("max", "min", "mostrecent"))  # noqa: SLF001
+        and any(sample.value for family in gauge.collect() for sample in family.samples)
+    ]
 
 
 def lowest_free(taken: Iterable[int]) -> int:

@@ -20,7 +20,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from slipway_kit.config.group import read
 from slipway_kit.config.server import ServerSettings
@@ -138,6 +138,7 @@ class Hooks:
             files.install(master.identity, master.folder.path)
             files.move_to_files(REGISTRY)
             arbiter.app.wsgi()
+            _warn_of_metrics(REGISTRY)
             # anyio imports its backend at the first use: here once instead of in each worker.
             anyio.run(anyio.sleep, 0)
         except BaseException:
@@ -154,6 +155,13 @@ class Hooks:
             return Master(folder, None)
         listener = listen(self.server.host, self.server.metrics_port, setting="METRICS_PORT")
         return Master(folder, exporter.Exporter(listener, folder.path))
+
+
+def _warn_of_metrics(registry: CollectorRegistry) -> None:
+    if names := files.not_exported(registry):
+        log.warning("metrics are not exported by several processes, use a Gauge", names=names)
+    if names := files.set_before_fork(registry):
+        log.warning("gauges were set before the workers exist, set them in a lifespan", names=names)
 
 
 def _ensure_exporter(arbiter: Arbiter) -> None:

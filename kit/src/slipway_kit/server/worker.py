@@ -214,7 +214,8 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # the package has no
     def report_ready(self) -> None:
         """Tell the master and the log that this worker serves."""
         self.master.was_ready[0] = 1
-        log.info("service ready", slot=self.slot)
+        settings = runtime_of(self.wsgi).get(ServerSettings)
+        log.info("service ready", slot=self.slot, **({} if settings.logs_json else settings.pages))
 
     async def _beat(self) -> None:
         """Send heartbeats to gunicorn, also during start-up, drain and shutdown.

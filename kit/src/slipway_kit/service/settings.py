@@ -93,6 +93,8 @@ class ServiceSettings(BaseModel):
         """Raise `SettingsError` when groups contradict each other."""
         limits = time_limits(self.release(CgroupLimits()))
         broken = [f"{limit}; {limit.change}." for limit in limits if not limit.holds]
+        if self.server.port == self.server.metrics_port:
+            broken.append(f"PORT and METRICS_PORT are both {self.server.port}; change one of them.")
         if self.server.production and self.database.echo:
             broken.append("DATABASE_ECHO logs every statement; unset it in production.")
         if broken:

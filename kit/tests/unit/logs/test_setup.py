@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import sys
 import warnings
 
@@ -73,3 +74,40 @@ def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = written(capsys)
     assert "DeprecationWarning: old" in str(line["event"])
     assert sys.stdout
+
+
+def test_a_console_has_the_time_first_and_a_request_in_one_column(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.LogSetup(level="INFO", json=False).apply()
+    request = {"method": "GET", "route": "/games/{game_id}", "status": 200, "ms": 1.5, "mode": None}
+    structlog.get_logger().info("request", **request)
+    logging.getLogger("library").info("theirs")
+    ours, theirs = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d \[info     \] 200 GET /games/\{game_id\} +ms=1\.5", ours
+    ), ours
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \[info     \] theirs +\[library\]\s*", theirs), theirs
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_a_console_shows_how_the_service_starts_on_level_debug_alone(
+    capsys: pytest.CaptureFixture[str], level: str
+) -> None:
+    logs.LogSetup(level=level, json=False).apply()
+    structlog.get_logger().info("phase opened", phase="database")
+    for name in ("uvicorn.error", "gunicorn.error", "alembic.runtime.migration"):
+        logging.getLogger(name).info("it starts")
+        logging.getLogger(name).warning("it stumbles")
+    printed = capsys.readouterr().out
+    assert printed.count("it stumbles") == 3
+    assert printed.count("it starts") == (3 if level == "DEBUG" else 0)
+    assert printed.count("phase opened") == (1 if level == "DEBUG" else 0)
+
+
+def test_json_has_every_line_of_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.LogSetup(level="INFO", json=False).apply()
+    logs.LogSetup(level="INFO", json=True).apply()
+    structlog.get_logger().info("phase opened", phase="database")
+    logging.getLogger("uvicorn.error").info("it starts")
+    assert [line["event"] for line in written(capsys)] == ["phase opened", "it starts"]

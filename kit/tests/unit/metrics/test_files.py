@@ -7,7 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Enum,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    Summary,
+)
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
 from kit.tests.support.metrics import restored_metrics
@@ -163,3 +176,31 @@ def fill(folder: Path) -> None:
     counter = Counter("c", "counted", ["label"], registry=CollectorRegistry())
     for number in range(2000):
         counter.labels("x" * 80 + str(number)).inc()
+
+
+def test_metrics_that_no_file_holds_are_named() -> None:
+    class Computed(Collector):
+        def collect(self) -> Iterator[Any]:
+            yield GaugeMetricFamily("computed", "at each scrape", value=1)
+
+    registry = CollectorRegistry()
+    for default in (GCCollector, PlatformCollector, ProcessCollector):
+        default(registry=registry)
+    for whole in (Counter, Gauge, Histogram, Summary):
+        whole(whole.__name__.lower(), "exported", registry=registry)
+    assert files.not_exported(registry) == []
+    Info("build", "of the image", registry=registry)
+    Enum("state", "of a machine", states=["on", "off"], registry=registry)
+    Gauge("asked", "by a function", registry=registry).set_function(lambda: 1)
+    registry.register(Computed())
+    assert files.not_exported(registry) == ["build", "state", "asked", "Computed"]
+
+
+def test_gauges_that_are_set_before_the_fork_are_named() -> None:
+    registry = CollectorRegistry()
+    Gauge("untouched", "0", registry=registry)
+    Gauge("early", "set at import", registry=registry, multiprocess_mode="livesum").set(1)
+    labelled = Gauge("labelled", "set at import", ["kind"], registry=registry)
+    labelled.labels("some").inc()
+    Gauge("constant", "one wins", registry=registry, multiprocess_mode="livemax").set(1)
+    assert files.set_before_fork(registry) == ["early", "labelled"]

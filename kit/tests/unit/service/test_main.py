@@ -162,6 +162,11 @@ def test_docs_are_off_in_production_unless_asked_for(*, enabled: bool | None, se
             {"echo": True},
             "DATABASE_ECHO logs every statement; unset it in production.",
         ),
+        (
+            {"port": 9000},
+            {},
+            "PORT and METRICS_PORT are both 9000; change one of them.",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_with_the_arithmetic(

@@ -14,6 +14,8 @@ from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 
+from slipway_kit.dev.programs import end_with_us
+
 # Seconds that the start and the end may take, on a machine that is busy with other things.
 PATIENCE_SECONDS = 40.0
 # Lines of the log that a failure shows.
@@ -56,6 +58,7 @@ def start(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=end_with_us(),  # noqa: PLW1509 (it only makes system calls)
         )
         try:
             faults = [*_asked(process, port, path), *_ended(process)]

@@ -1,0 +1,48 @@
+"""A run of the tests that is killed leaves no process behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kit.tests.runtime.harness import environment
+from kit.tests.support.paths import SERVICE
+
+KILL = """
+def killed(pid):
+    started = psutil.Process(pid)
+    print(*[each.pid for each in [started, *started.children(recursive=True)]], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+HARNESS = """
+from kit.tests.runtime.harness import SCENARIOS, Service, environment
+service = Service(Path(sys.argv[1]), SCENARIOS, environment(sys.argv[2]))
+service.wait_ready(2)
+killed(service.master)
+"""
+REAL_START = """
+from slipway_kit.testing import checks
+from slipway_kit.testing.checks import real_start
+real_start._ended = lambda process: killed(process.pid)
+checks.start(Path.cwd(), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("program", [HARNESS, REAL_START], ids=["harness", "real start"])
+def test_a_killed_run_leaves_no_server(program: str, tmp_path: Path, migrated_url: str) -> None:
+    imports = "import os, psutil, signal, sys\nfrom pathlib import Path\n"
+    done = subprocess.run(
+        [sys.executable, "-c", imports + KILL + program, str(tmp_path / "log"), migrated_url],
+        cwd=SERVICE,
+        env=environment(migrated_url),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) >= 3
+    left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(left, timeout=20)
+    assert not alive
