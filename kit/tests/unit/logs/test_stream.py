@@ -41,7 +41,8 @@ def pipe() -> Iterator[Pipe]:
     os.close(made.out)
     # What still waits is dropped now, and not while the next test counts.
     assert made.stream._emptied.wait(30)
-    os.close(made.into)
+    for each in {made.into, made.stream._descriptor}:
+        os.close(each)
 
 
 def dropped() -> float:
