@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from prometheus_client import Gauge
 from sqlalchemy import text
@@ -62,6 +62,20 @@ async def pid() -> dict[str, int]:
 @router.get("/scheme")
 async def scheme(request: Request) -> dict[str, str]:
     return {"scheme": request.url.scheme}
+
+
+@router.post("/headers")
+async def headers(request: Request) -> dict[str, str]:
+    await request.body()
+    return {**request.headers, "peer": str(request.client)}
+
+
+@router.websocket("/socket")
+async def socket(connection: WebSocket, seconds: float = 0) -> None:
+    await asyncio.sleep(seconds)
+    await connection.accept()
+    async for said in connection.iter_text():
+        await connection.send_text(said)
 
 
 @router.get("/slow")

@@ -69,8 +69,8 @@ class RequestLimits:
         self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request; a WebSocket has no deadline, and its server limits messages."""
-        if scope["type"] != "http":
+        """Serve one request; of a WebSocket, the handshake has the deadline."""
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
@@ -90,7 +90,9 @@ class RequestLimits:
                 self._schedule_expiry(seconds)
         request_context.begin(timed)
         try:
-            if scope["http_version"].startswith("1") and _OF_BODIES.isdisjoint(headers):
+            if scope["type"] == "websocket" or (
+                scope["http_version"].startswith("1") and _OF_BODIES.isdisjoint(headers)
+            ):
                 await self._app(scope, receive, timed.send)
             else:
                 length = headers.get(b"content-length", b"")
@@ -102,7 +104,8 @@ class RequestLimits:
         finally:
             self._waiting.pop(timed, None)
             timed.finish()
-            self._shedding.record(scope, timed.queue_limit)
+            if scope["type"] == "http":
+                self._shedding.record(scope, timed.queue_limit)
             if timed.timeout_answer is not None:
                 await timed.timeout_answer
 

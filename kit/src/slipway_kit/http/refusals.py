@@ -43,7 +43,8 @@ class Refusals:
     def answer(self, scope: Scope, *, status: int, detail: str) -> tuple[bytes, bytes]:
         """Return the header lines and the body for the request of an ASGI scope."""
         given = dict(scope["headers"])
-        request_id = (request_id_given(given) or f"{getrandbits(128):032x}").encode()
+        known = scope.get("request_id") or request_id_given(given)
+        request_id = (known or f"{getrandbits(128):032x}").encode()
         body = _template(status, detail) % (encoded_path(scope).encode(), request_id)
         head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n" % (
             self._always,
@@ -73,6 +74,12 @@ def _for_browsers(cors: CORSMiddleware, origin: str) -> bytes:
 
 def _lines(headers: Headers) -> bytes:
     return b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
+def header_pairs(head: bytes) -> Headers:
+    """Return the names and values of header lines."""
+    lines = [line.partition(b": ") for line in head.splitlines()]
+    return [(name, value) for name, _, value in lines]
 
 
 class AdmissionMiddleware:
@@ -113,8 +120,7 @@ class AdmissionMiddleware:
     async def _refuse(self, scope: Scope, send: Send) -> None:
         status, detail = self._refusals.OVERLOADED
         head, body = self._refusals.answer(scope, status=status, detail=detail)
-        lines = [line.partition(b": ") for line in head.splitlines()]
-        headers = [(name, value) for name, _, value in lines]
+        headers = header_pairs(head)
         if self._drain.draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,18 +1,20 @@
-"""uvicorn's HTTP protocol with admission control, limits of a request's head, and a safe close.
+"""uvicorn's protocols with admission control, limits of a request's head, and a safe close.
 
 A refusal here creates no task and enters no middleware, so a worker keeps its throughput under many
-times its capacity. uvicorn limits neither the size nor the time of a head, and resets idle
-connections on which a request has just arrived. All of it overrides private methods, which
-`supported` checks. ADMISSION=middleware moves admission to an ASGI middleware, `off` omits it.
+times its capacity. uvicorn limits neither the size nor the time of a head, takes trailers for
+headers, resets idle connections on which a request has just arrived, and never answers some bad
+WebSocket handshakes. All of it overrides private methods, which `supported` checks.
+ADMISSION=middleware moves admission to an ASGI middleware, `off` omits it.
 """
 
 import asyncio
 import inspect
 import select
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import (
@@ -26,21 +28,28 @@ from slipway_kit.http.probes import Drain
 from slipway_kit.http.refusals import Refusals
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
+from slipway_kit.server.websocket import BoundedWebSocket, alone
+from slipway_kit.server.websocket import supported as websocket_supported
 
 # The limits of a head: request line and headers.
 MAX_HEAD_BYTES = 2**16
 HEAD_SECONDS = 10.0
 _TOO_LARGE = 431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."
 _TOO_SLOW = 408, f"The head of the request took longer than {HEAD_SECONDS:g} s."
+_NOT_HTTP = 400, "The request is not valid HTTP."
 _METHODS = {
     "_start_asgi_task": ["self", "cycle", "app"],
     "data_received": ["self", "data"],
+    "on_body": ["self", "body"],
     "on_headers_complete": ["self"],
     "on_message_begin": ["self"],
     "on_response_complete": ["self"],
+    "send_400_response": ["self", "msg"],
     "shutdown": ["self"],
     "timeout_keep_alive_handler": ["self"],
 }
+# Takes trailers, and keeps none.
+_DROPPED: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 _CYCLE_ATTRIBUTES = {
     *("scope", "keep_alive", "waiting_for_100_continue", "disconnected"),
     *("response_started", "response_complete", "on_response"),
@@ -59,7 +68,8 @@ def supported() -> bool:
     found = vars(HttpToolsProtocol)
     # The attributes that its constructor sets.
     attributes = set(RequestResponseCycle.__init__.__code__.co_names)
-    return attributes >= _CYCLE_ATTRIBUTES and all(
+    known = attributes >= _CYCLE_ATTRIBUTES and websocket_supported()
+    return known and all(
         name in found and list(inspect.signature(found[name]).parameters) == parameters
         for name, parameters in _METHODS.items()
     )
@@ -76,10 +86,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, refusals: Refusals, drain: Drain, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._refusals, self._drain = refusals, drain
+        if self.ws_protocol_class is not None:
+            self.ws_protocol_class = partial(  # type: ignore[assignment]
+                BoundedWebSocket, refusals=refusals
+            )
         # Since when a head is incomplete; a new connection begins with one.
         self._head_since: float | None = self.clock()
-        self._head_bytes = 0
         self._prefix = self.root_path.encode()
+        # Without a byte of a body: of a head, of trailers, of what frames chunks.
+        self._head_bytes = self._piece = 0
+        self._refusal = _NOT_HTTP
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; an IPv4 client of a socket for both families is named by its own address."""
@@ -89,24 +105,34 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse data, and refuse a head over the limit."""
+        self._piece = len(data)
+        self._head_bytes += self._piece
         super().data_received(data)
-        if self._head_since is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._close_with(*_TOO_LARGE)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._close_with(*_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Start the clock of a head."""
         super().on_message_begin()
         self._head_since = self.clock()
+        # After another request in the same piece of data.
+        self._head_bytes = self._head_bytes or 1
 
     def on_headers_complete(self) -> None:
-        """Stop it."""
+        """Stop it; what follows are trailers, which are no headers."""
+        # The head's own length costs time, and a small piece of data holds no large head.
+        if self._head_bytes + self._piece > MAX_HEAD_BYTES < self._head_length():
+            self._refuse_head(_TOO_LARGE)
         self._head_since = None
         self._head_bytes = 0
+        upgrades = self.parser.should_upgrade() and self._should_upgrade()
+        if upgrades and self._busy():
+            self._refuse_head(_NOT_HTTP)
         if self._prefix and self.url.startswith(self._prefix):
             self._strip_prefix()
         super().on_headers_complete()
+        if not upgrades:
+            self.headers = _DROPPED  # type: ignore[assignment]
 
     def _strip_prefix(self) -> None:
         """Do what a proxy in front left undone: uvicorn writes the prefix before every path."""
@@ -116,6 +142,18 @@ class BoundedProtocol(HttpToolsProtocol):
         elif rest[:1] in {b"", b"?"}:
             self.url = b"/" + rest
 
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        if self._head_since is None:
+            self._head_bytes = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request, or what a callback refused."""
+        del msg
+        self._close_with(*self._refusal)
+
+    @alone
     def end_if_slow(self) -> None:
         """Close the connection when its head is too slow, or when it sends nothing."""
         now = self.clock()
@@ -131,6 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif not self._head_bytes and waited > self.timeout_keep_alive:
             self.transport.close()
 
+    @alone
     def shutdown(self) -> None:
         """Close with the answer to an unread request, or at once."""
         # While the worker drains, each answer closes its connection.
@@ -142,22 +181,31 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._has_unread_request():
             super().timeout_keep_alive_handler()
 
+    def _head_length(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse_head(self, refusal: tuple[int, str]) -> NoReturn:
+        """End the parser, which then calls `send_400_response`."""
+        self._refusal = refusal
+        raise ValueError(refusal)
+
     def _has_unread_request(self) -> bool:
         connection = self.transport.get_extra_info("socket")
-        cycle: RequestResponseCycle | None = self.cycle
-        busy = cycle is not None and not cycle.response_complete
-        if connection is None or busy or self.transport.is_closing():
+        if connection is None or self._busy() or self.transport.is_closing():
             return False
         unread = select.poll()
         unread.register(connection.fileno(), select.POLLIN)
         return bool(unread.poll(0))
 
+    def _busy(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
     def _close_with(self, status: int, detail: str) -> None:
         if self.transport.is_closing():
             return
         # Not amid another answer.
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
+        if not self._busy():
             self._write(status, detail, {"path": "", "headers": [], "method": "GET"}, close=True)
         self.transport.close()
 

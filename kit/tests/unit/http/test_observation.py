@@ -381,19 +381,26 @@ async def test_a_cancellation_from_outside_is_no_timeout() -> None:
     assert not sent
 
 
-async def test_a_websocket_has_no_deadline() -> None:
-    seen: list[Any] = []
+async def test_a_websocket_has_a_deadline_until_it_is_accepted() -> None:
+    sent: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0.02)
-        seen.append(send)
+        if scope["path"] == "/accepted":
+            await send({"type": "websocket.accept"})
+        await asyncio.sleep(0.2)
+        await send({"type": "websocket.close"})
 
     async def send(message: Message) -> None:
-        raise AssertionError(message)
+        sent.append(message.get("status", message["type"]))
 
-    scope = {"type": "websocket", "path": "/x", "headers": []}
-    await RequestLimits(app, max_bytes=9, seconds=0.001)(scope, nothing_to_receive, send)
-    assert seen == [send]
+    limits = RequestLimits(app, max_bytes=9, seconds=0.05)
+    for path in ("/accepted", "/late"):
+        scope = {"type": "websocket", "path": path, "headers": []}
+        await limits(
+            scope | {"extensions": {"websocket.http.response": {}}}, nothing_to_receive, send
+        )
+    expected = ["websocket.accept", "websocket.close", 504, "websocket.http.response.body"]
+    assert sent == expected
 
 
 async def coroutine() -> None: ...

@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -58,6 +59,11 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    abort = close
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Ignore it: what a WebSocket's protocol answers is enough."""
 
     def is_closing(self) -> bool:
         return self.closed
@@ -331,6 +337,97 @@ async def test_a_large_body_does_not_count_as_head(talk: Talk) -> None:
     post = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n"
     assert await talk.say(post + b"x" * 300_000) == [200]
     assert await talk.say(GET) == [200, 200]
+
+
+async def test_a_large_head_in_one_piece_with_its_end_is_431(talk: Talk) -> None:
+    talk.admission.open = True
+    line = b"X-Many: " + b"x" * 1000 + b"\r\n"
+    large = GET.replace(b"\r\n\r\n", b"\r\n" + line * 66 + b"\r\n")
+    assert await talk.say(GET) == [200]
+    assert await talk.say(large) == [200, 431]
+    assert talk.wire.closed
+
+
+async def test_pipelined_heads_are_measured_one_by_one(talk: Talk) -> None:
+    talk.admission.open = True
+    count = 3000
+    await talk.say(GET * count)
+    await until(lambda: talk.wire.sent.count(b"HTTP/1.1 200") == count)
+
+
+CHUNKED = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_a_trailer_is_no_header(talk: Talk) -> None:
+    talk.admission.has_room = True
+    await talk.say(CHUNKED + b"0\r\nX-Request-ID: forged\r\n\r\n")
+    (cycle,) = (each.args[0] for each in cast("list[partial[None]]", talk.admission.queued))
+    assert [name for name, _ in cycle.scope["headers"]] == [b"host", b"transfer-encoding"]
+
+
+@pytest.mark.parametrize("begin", [b"0\r\n", b"0\r\nX-Endless: a", b"1;extension"])
+async def test_trailers_and_extensions_have_an_end(talk: Talk, begin: bytes) -> None:
+    talk.admission.has_room = True
+    await talk.say(CHUNKED + begin)
+    more = b"x" * 1000 if begin.endswith((b"a", b"n")) else b"X-Many: " + b"x" * 990 + b"\r\n"
+    for _ in range(65):
+        assert not talk.wire.closed
+        await talk.say(more)
+    await talk.say(more)
+    assert talk.wire.closed
+
+
+async def test_chunks_of_one_byte_are_no_head(talk: Talk) -> None:
+    talk.admission.has_room = True
+    await talk.say(CHUNKED)
+    for _ in range(100):
+        await talk.say(b"1\r\na\r\n" * 200)
+    assert not talk.wire.closed
+
+
+UPGRADE = (
+    b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n%b\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"Content-Length: 1\r\n", 400),
+        (b"Transfer-Encoding: chunked\r\n", 400),
+        (b"Sec-WebSocket-Version: 12\r\n", 400),
+        (b"X-A: \x80\r\nX-B: %b\r\n" % (b"x" * 9000), 431),
+        (b"X-A: a\r\n" * 130, 431),
+    ],
+)
+async def test_a_bad_handshake_is_answered_and_closed(
+    talk: Talk, lines: bytes, status: int
+) -> None:
+    assert await talk.say(UPGRADE % lines) == [status]
+    _, headers, body = talk.wire.answers[0]
+    assert headers["X-Request-ID".lower()] == json.loads(body)["request_id"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert talk.wire.closed
+    for connection in talk.state.connections:
+        connection.shutdown()
+
+
+async def test_an_upgrade_waits_for_no_other_answer(talk: Talk) -> None:
+    talk.admission.has_room = True
+    assert await talk.say(GET + UPGRADE % b"") == []
+    assert talk.wire.closed
+
+
+async def test_a_connection_that_cannot_be_closed_costs_no_other(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no state for that")
+
+    monkeypatch.setattr(HttpToolsProtocol, "shutdown", fail)
+    talk.protocol.shutdown()
+    assert talk.wire.closed
 
 
 @pytest.fixture
