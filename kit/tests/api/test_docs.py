@@ -154,6 +154,9 @@ def test_the_start_page_leads_to_the_documentation_where_it_is_served(docs: Test
     assert docs.get("/").url.path == "/docs"
     with client({"docs_swagger_enabled": False}) as one:
         assert one.get("/").url.path == "/redoc"
+    with client({"root_path": "/shop"}) as below:
+        answer = below.get("/", follow_redirects=False)
+        assert answer.headers["Location"] == "/shop/docs"
     with client({"docs_enabled": False}) as none:
         assert none.get("/").status_code == 404
     assert docs.get("/nothing").status_code == 404

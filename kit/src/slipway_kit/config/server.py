@@ -163,10 +163,14 @@ class ServerSettings(Group):
     @property
     def pages(self) -> dict[str, str]:
         """The addresses of the pages that a developer opens."""
-        service, metrics = self.bind(self.port), self.bind(self.metrics_port)
+        # A browser is led to no address that stands for all.
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host
         docs = self.serves_docs and self.docs_swagger_enabled
-        found = {"docs": f"http://{service}/docs"} if docs else {"service": f"http://{service}/"}
-        return found | ({"metrics": f"http://{metrics}/metrics"} if self.metrics_port else {})
+        service = f"http://{_authority(host, self.port)}/"
+        found = {"docs": f"{service}docs"} if docs else {"service": service}
+        if self.metrics_port:
+            found["metrics"] = f"http://{_authority(host, self.metrics_port)}/metrics"
+        return found
 
     @property
     def logs_json(self) -> bool:
@@ -203,4 +207,8 @@ class ServerSettings(Group):
 
     def bind(self, port: int) -> str:
         """Return the address to bind for gunicorn, IPv6 in brackets."""
-        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        return _authority(self.host, port)
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -57,7 +57,9 @@ def install(app: FastAPI, server: ServerSettings, settings: OpenAPISettings) -> 
     if pages:
         # One route for all files, so that metrics have one series.
         app.add_api_route(f"/{_FOLDER}/{{name}}", _asset, include_in_schema=False)
-        first = RedirectResponse(next(iter(pages)).removeprefix("/"))
+        path = next(iter(pages))
+        # Relative without a known prefix: / of a proxy that strips one ends with a slash.
+        first = RedirectResponse(f"{server.root_path}{path}" if server.root_path else path[1:])
         app.router.default = _with_start(first, app.router.default)
 
 

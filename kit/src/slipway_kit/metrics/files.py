@@ -13,13 +13,13 @@ from pathlib import Path
 
 import structlog
 from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
     CollectorRegistry,
     Enum,
     Gauge,
-    GCCollector,
     Info,
-    PlatformCollector,
-    ProcessCollector,
     multiprocess,
     values,
 )
@@ -30,7 +30,7 @@ from prometheus_client.mmap_dict import MmapedDict
 log = structlog.get_logger()
 # The size of a new file of prometheus_client.
 FILE_BYTES = 2**16
-_DEFAULTS = (GCCollector, PlatformCollector, ProcessCollector)
+_DEFAULTS = (GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR)
 # The number of used bytes, and padding.
 _HEADER_BYTES = 8
 
@@ -152,7 +152,7 @@ def not_exported(registry: CollectorRegistry) -> list[str]:
     return [
         names[0] if names else type(metric).__name__
         for metric, names in registry._collector_to_names.items()  # noqa: SLF001
-        if type(metric) not in _DEFAULTS
+        if metric not in _DEFAULTS
         and (
             not isinstance(metric, MetricWrapperBase)
             or isinstance(metric, Enum | Info)

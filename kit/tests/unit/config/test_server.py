@@ -77,3 +77,18 @@ def test_recycling_the_only_worker_needs_consent() -> None:
         ServerSettings(max_requests=10).check_recycling(1)
     ServerSettings(max_requests=10).check_recycling(2)
     ServerSettings(max_requests=10, max_requests_allow_stall=True).check_recycling(1)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({}, {"docs": "http://127.0.0.1:8000/docs", "metrics": "http://127.0.0.1:9000/metrics"}),
+        ({"host": "*", "metrics_port": 0}, {"docs": "http://127.0.0.1:8000/docs"}),
+        ({"host": "::1", "metrics_port": 0}, {"docs": "http://[::1]:8000/docs"}),
+        ({"docs_enabled": False, "metrics_port": 0}, {"service": "http://127.0.0.1:8000/"}),
+    ],
+)
+def test_the_pages_of_a_developer_are_those_that_are_served(
+    given: dict[str, object], shown: dict[str, str]
+) -> None:
+    assert ServerSettings.model_validate(given).pages == shown

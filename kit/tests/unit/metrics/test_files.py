@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
     CollectorRegistry,
     Counter,
     Enum,
     Gauge,
-    GCCollector,
     Histogram,
     Info,
-    PlatformCollector,
-    ProcessCollector,
     Summary,
 )
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -184,8 +184,8 @@ def test_metrics_that_no_file_holds_are_named() -> None:
             yield GaugeMetricFamily("computed", "at each scrape", value=1)
 
     registry = CollectorRegistry()
-    for default in (GCCollector, PlatformCollector, ProcessCollector):
-        default(registry=registry)
+    for default in (GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR):
+        registry.register(default)
     for whole in (Counter, Gauge, Histogram, Summary):
         whole(whole.__name__.lower(), "exported", registry=registry)
     assert files.not_exported(registry) == []
