@@ -19,8 +19,13 @@ from slipway_kit.clock import now
 from slipway_kit.db.connection import check_once
 from slipway_kit.db.engine import open_database
 from slipway_kit.db.errors import DatabaseUnavailable
-from slipway_kit.db.migrations import Versions, applied_versions, known_versions
-from slipway_kit.db.readiness import NO_ANSWER, SchemaCheck
+from slipway_kit.db.migrations import (
+    NO_ANSWER,
+    SchemaCheck,
+    Versions,
+    applied_versions,
+    known_versions,
+)
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.http.probes import Check, Readiness

@@ -5,7 +5,7 @@ Every call has a deadline over all its attempts, and is retried only where that 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -14,12 +14,7 @@ import httpcore  # noqa: F401 (imported once, in the master: httpx imports it at
 import httpx
 import structlog
 
-from slipway_kit.client.errors import (
-    UpstreamBusy,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-    translated_errors,
-)
+from slipway_kit.client.errors import UpstreamBusy, UpstreamTimeout, UpstreamUnavailable
 from slipway_kit.client.retries import Call, TransientResponse, attempts
 from slipway_kit.client.settings import HttpClientSettings
 from slipway_kit.clock import now
@@ -73,14 +68,10 @@ class HttpClient:
 
         A response over `max_response_bytes` raises `UpstreamUnavailable`.
         """
-        call = Call(method.upper(), url, options)
-        async with (
-            self._measured(call),
-            self._deadline() as remaining,
-            AsyncExitStack() as stack,
-        ):
-            response = await self._answer(call, remaining, stack)
-            await self._read(response)
+        async with self._call(method, url, options) as call, AsyncExitStack() as stack:
+            async with _deadline(call):
+                response = await self._answer(call, stack)
+                await self._read(response)
             return response
 
     @asynccontextmanager
@@ -90,10 +81,9 @@ class HttpClient:
         The total deadline covers the time to the response head; after that each read has the read
         timeout. The size is not limited.
         """
-        call = Call(method.upper(), url, options)
-        async with self._measured(call), AsyncExitStack() as stack:
-            async with self._deadline() as remaining:
-                response = await self._answer(call, remaining, stack)
+        async with self._call(method, url, options) as call, AsyncExitStack() as stack:
+            async with _deadline(call):
+                response = await self._answer(call, stack)
             yield response
 
     def sample(self) -> None:
@@ -105,9 +95,8 @@ class HttpClient:
         WAITING.set(self._limiter.statistics().tasks_waiting)
 
     def _pool_state(self) -> PoolState:
-        limiter = self._limiter
-        free = limiter.available_tokens > 0
-        waiting = 0 if free else limiter.statistics().tasks_waiting
+        free = self._limiter.available_tokens > 0
+        waiting = 0 if free else self._limiter.statistics().tasks_waiting
         return PoolState(free, self._settings.max_connections, waiting)
 
     def _pools(self) -> Iterator[Any]:
@@ -139,36 +128,30 @@ class HttpClient:
             self._queue_limit.released(limiter.borrowed_tokens)
 
     @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[Callable[[], float]]:
-        """Apply the total deadline or that of the request, whichever is earlier.
-
-        Yields a function that returns the remaining seconds.
-        """
-        until = deadline_within(self._settings.total_timeout_seconds)
-        deadline = asyncio.timeout_at(until)
-        try:
-            async with deadline:
-                yield lambda: until - now()
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise UpstreamTimeout from error
-
-    @asynccontextmanager
-    async def _measured(self, call: Call) -> AsyncIterator[None]:
-        """Record the duration of a call by outcome, and translate the errors of httpx."""
+    async def _call(self, method: str, url: str, options: Mapping[str, Any]) -> AsyncIterator[Call]:
+        """Yield a call; translate its errors and record its duration by outcome."""
         started, outcome = now(), "error"
+        deadline = deadline_within(self._settings.total_timeout_seconds)
+        call = Call(method.upper(), url, options, deadline)
         try:
-            with translated_errors():
-                yield
+            try:
+                yield call
+            except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+                raise UpstreamTimeout from error
+            except (httpx.UnsupportedProtocol, httpx.LocalProtocolError):
+                raise  # a bug of the caller
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                raise UpstreamUnavailable from error
             outcome = f"{call.status // 100}xx"
+        except UpstreamBusy:
+            # Only counted: a log line would cost more than the refusal itself.
+            outcome = "unavailable"
+            raise
         except (UpstreamTimeout, UpstreamUnavailable) as error:
             outcome = "timeout" if isinstance(error, UpstreamTimeout) else "unavailable"
-            # A refusal is only counted: a log line would cost more than the refusal itself.
-            if not isinstance(error, UpstreamBusy):
-                # Only in the log: clients must not learn which upstreams there are.
-                host = httpx.URL(call.url).host
-                log.warning("upstream failed", method=call.method, host=host, cause=cause(error))
+            # Only in the log: clients must not learn which upstreams there are.
+            host = httpx.URL(url).host
+            log.warning("upstream failed", method=call.method, host=host, cause=cause(error))
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -176,9 +159,7 @@ class HttpClient:
         finally:
             SECONDS.labels(outcome).observe(now() - started)
 
-    async def _answer(
-        self, call: Call, remaining: Callable[[], float], stack: AsyncExitStack
-    ) -> httpx.Response:
+    async def _answer(self, call: Call, stack: AsyncExitStack) -> httpx.Response:
         """Send a request, with retries; `stack` closes the response and frees its connection.
 
         No connection is held between two attempts.
@@ -191,12 +172,11 @@ class HttpClient:
                     await attempt_stack.enter_async_context(self._connection())
                     request = self._client.build_request(call.method, call.url, **call.options)
                     # The upstream gets the remaining time as its deadline.
-                    request.headers.setdefault(TIMEOUT_HEADER, f"{max(remaining(), 0.001):.3f}")
+                    remaining = max(call.remaining_seconds, 0.001)
+                    request.headers.setdefault(TIMEOUT_HEADER, f"{remaining:.3f}")
                     response = await self._client.send(request, stream=True)
                     attempt_stack.push_async_callback(response.aclose)
-                    if attempt.num <= self._settings.retries and call.should_retry(
-                        response, remaining()
-                    ):
+                    if attempt.num <= self._settings.retries and call.should_retry(response):
                         raise TransientResponse(response)
                     stack.push_async_exit(attempt_stack.pop_all())
                     call.status = response.status_code
@@ -218,6 +198,18 @@ class HttpClient:
 
 
 @asynccontextmanager
+async def _deadline(call: Call) -> AsyncIterator[None]:
+    timeout = asyncio.timeout_at(call.deadline)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError as error:
+        if not timeout.expired():
+            raise
+        raise UpstreamTimeout from error
+
+
+@asynccontextmanager
 async def open_http_client(settings: HttpClientSettings) -> AsyncIterator[HttpClient]:
     """Open the client of this worker; its connections open on first use.
 
@@ -226,18 +218,15 @@ async def open_http_client(settings: HttpClientSettings) -> AsyncIterator[HttpCl
     """
     client = httpx.AsyncClient(
         timeout=httpx.Timeout(
+            settings.read_timeout_seconds,
             connect=settings.connect_timeout_seconds,
-            read=settings.read_timeout_seconds,
-            write=settings.write_timeout_seconds,
             pool=settings.pool_timeout_seconds,
         ),
         limits=httpx.Limits(
             max_connections=settings.max_connections,
-            max_keepalive_connections=settings.max_keepalive_connections,
             keepalive_expiry=settings.keepalive_expiry_seconds,
         ),
         trust_env=settings.trust_env,
-        follow_redirects=False,
     )
     # httpx logs the whole URL of each call, which may contain secrets.
     logging.getLogger("httpx").setLevel(logging.WARNING)

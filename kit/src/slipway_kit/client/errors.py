@@ -1,10 +1,5 @@
 """Errors of outbound calls, with an HTTP meaning."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import httpx
-
 from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
 
 
@@ -24,16 +19,3 @@ class UpstreamTimeout(DeadlineExceeded):
     """The upstream did not answer in time."""
 
     detail = "A service that this one depends on took too long to answer."
-
-
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Translate the errors of httpx; an invalid call stays a bug."""
-    try:
-        yield
-    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
-        raise UpstreamTimeout from error
-    except (httpx.UnsupportedProtocol, httpx.LocalProtocolError):
-        raise
-    except (httpx.TransportError, httpx.DecodingError) as error:
-        raise UpstreamUnavailable from error

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import stamina
 
+from slipway_kit.clock import now
+
 IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
 TRANSIENT_STATUSES = {
     HTTPStatus.BAD_GATEWAY,
@@ -27,7 +29,13 @@ class Call:
     method: str
     url: str
     options: Mapping[str, Any]
+    deadline: float
     status: int = 0
+
+    @property
+    def remaining_seconds(self) -> float:
+        """The time until the deadline, negative after it."""
+        return self.deadline - now()
 
     @property
     def repeatable(self) -> bool:
@@ -38,8 +46,8 @@ class Call:
             and isinstance(self.options.get("data"), Mapping | None)
         )
 
-    def should_retry(self, response: httpx.Response, remaining_seconds: float) -> bool:
-        """Whether a retry may succeed within `remaining_seconds`."""
+    def should_retry(self, response: httpx.Response) -> bool:
+        """Whether a retry may succeed in the remaining time."""
         if not (
             self.repeatable
             and self.method in IDEMPOTENT
@@ -47,7 +55,7 @@ class Call:
         ):
             return False
         pause = retry_after_seconds(response)
-        return (LONGEST_PAUSE if pause is None else pause) < remaining_seconds
+        return (LONGEST_PAUSE if pause is None else pause) < self.remaining_seconds
 
     def pause_after(self, error: Exception) -> bool | float:
         """Return whether to retry after an error, or the seconds to wait before."""

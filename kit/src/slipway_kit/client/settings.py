@@ -14,9 +14,6 @@ class HttpClientSettings(Group):
     max_connections: int = Field(
         default=100, ge=1, le=10_000, description="most outbound connections of one worker"
     )
-    max_keepalive_connections: int = Field(
-        default=20, ge=0, le=10_000, description="outbound connections kept while idle"
-    )
     keepalive_expiry_seconds: float = Field(
         default=30, ge=0, le=3600, description="seconds an idle outbound connection is kept"
     )
@@ -24,10 +21,7 @@ class HttpClientSettings(Group):
         default=2, gt=0, le=600, description="longest wait for an outbound connection to open"
     )
     read_timeout_seconds: float = Field(
-        default=5, gt=0, le=600, description="longest wait for the next bytes of a response"
-    )
-    write_timeout_seconds: float = Field(
-        default=5, gt=0, le=600, description="longest wait until a piece of a request is sent"
+        default=5, gt=0, le=600, description="longest wait for the next bytes, sent or received"
     )
     pool_timeout_seconds: float = Field(
         default=2, gt=0, le=600, description="longest wait for one of the outbound connections"

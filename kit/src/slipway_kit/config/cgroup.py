@@ -20,12 +20,9 @@ def read_limits(root: Path = Path("/")) -> CgroupLimits:
     """Read the limits of this process below `root`; without a cgroup there are none."""
     groups = dict(_groups(root))
     mount = root / "sys/fs/cgroup"
-    cpu = _mounted(mount, groups, "cpu")
-    memory = _mounted(mount, groups, "memory")
-    return CgroupLimits(
-        cpus=min((q for f in cpu if (q := _cpus(f)) is not None), default=None),
-        memory_bytes=min((b for f in memory if (b := _memory(f)) is not None), default=None),
-    )
+    cpus = filter(None, map(_cpus, _mounted(mount, groups, "cpu")))
+    memory = filter(None, map(_memory, _mounted(mount, groups, "memory")))
+    return CgroupLimits(min(cpus, default=None), min(memory, default=None))
 
 
 def _groups(root: Path) -> Iterator[tuple[str, PurePosixPath]]:

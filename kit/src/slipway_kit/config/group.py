@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -88,9 +88,9 @@ def _sentence(group: type[Group], problem: Mapping[str, Any]) -> str:
     names = {field: name for name, field in group.variables().items()}
     name = names.get(field, field)
     given = problem.get("input")
-    secret = group.model_fields[field].annotation if field in group.model_fields else None
-    if isinstance(given, str) and SecretStr not in (secret, *getattr(secret, "__args__", ())):
-        return f"{name} is {given!r}: {text[0].lower()}{text[1:]}."
+    kind = group.model_fields[field].annotation if field in group.model_fields else None
+    if isinstance(given, str) and SecretStr not in (kind, *get_args(kind)):
+        name = f"{name} is {given!r}"
     return f"{name}: {text[0].lower()}{text[1:]}."
 
 

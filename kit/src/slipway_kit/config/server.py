@@ -93,10 +93,7 @@ class ServerSettings(Group):
         default=40, ge=1, le=1000, description="threads for plain `def` routes, per worker"
     )
     threadpool_wait_seconds: float = Field(
-        default=2,
-        gt=0,
-        le=60,
-        description="seconds to wait for a thread, else 503",
+        default=2, gt=0, le=60, description="seconds to wait for a thread, else 503"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = Field(
@@ -138,16 +135,14 @@ class ServerSettings(Group):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             if origin != "*" and not origin.startswith(("http://", "https://")):
-                message = f"{origin!r} is no origin like https://example.org"
-                raise ValueError(message)
+                raise ValueError(f"{origin!r} is no origin like https://example.org")
         return value
 
     @field_validator("root_path")
     @classmethod
     def _path(cls, value: str) -> str:
         if value and (not value.startswith("/") or value.endswith("/")):
-            message = "it must start with / and not end with one"
-            raise ValueError(message)
+            raise ValueError("it must start with / and not end with one")
         return value
 
     @property
@@ -199,11 +194,10 @@ class ServerSettings(Group):
     def check_recycling(self, workers: int) -> None:
         """Raise `SettingsError` when a single worker would be recycled."""
         if self.max_requests and workers == 1 and not self.max_requests_allow_stall:
-            message = (
+            raise SettingsError(
                 "MAX_REQUESTS with one worker stalls every client while it is replaced: set"
                 " WEB_CONCURRENCY to 2 or more, or MAX_REQUESTS_ALLOW_STALL=true."
             )
-            raise SettingsError(message)
 
     def bind(self, port: int) -> str:
         """Return the address to bind for gunicorn, IPv6 in brackets."""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import asyncpg
 
@@ -22,10 +23,12 @@ def checkout_seconds() -> float:
     return max(checkout_ends.get() - now(), _LEAST_SECONDS)
 
 
-async def connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
+async def connect(
+    settings: DatabaseSettings, **changed: Any
+) -> "asyncpg.Connection[asyncpg.Record]":
     """Open a connection or raise `DatabaseUnavailable`, also when a file it needs is missing."""
     try:
-        arguments = settings.connect_arguments
+        arguments = settings.connect_arguments | changed
         arguments["timeout"] = min(arguments["timeout"], checkout_seconds())
         return await asyncpg.connect(**arguments)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -1,7 +1,7 @@
 """The engine of one worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import uuid4
@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 from sqlalchemy.engine import AdaptedConnection, Dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from slipway_kit.db.connection import DISPOSE_SECONDS, checkout_seconds, connect
 from slipway_kit.db.pool import MeasuredPool
@@ -33,15 +33,7 @@ async def open_database(
 
     While tracing is on, `span_factory` makes a span for each statement.
     """
-    engine = _engine(settings, span_factory)
-    try:
-        yield Database(engine, autocommit_reads=not settings.pgbouncer)
-    finally:
-        await _dispose(engine)
-
-
-def _engine(settings: DatabaseSettings, span_factory: type[SpanFactory]) -> AsyncEngine:
-    arguments: dict[str, Any] = {"async_creator_fn": _connector(settings)}
+    arguments: dict[str, Any] = {"async_creator_fn": lambda **_: connect(settings)}
     if settings.pgbouncer:
         arguments["prepared_statement_cache_size"] = 0
         arguments["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid4()}__"
@@ -60,7 +52,15 @@ def _engine(settings: DatabaseSettings, span_factory: type[SpanFactory]) -> Asyn
     _ping_in_one_trip(engine.dialect, pgbouncer=settings.pgbouncer)
     trace_database(engine.dialect, settings.address, span_factory=span_factory)
     translate_errors(engine.sync_engine)
-    return engine
+    try:
+        yield Database(engine, autocommit_reads=not settings.pgbouncer)
+    finally:
+        # With a deadline: each close waits for a server that may be unreachable.
+        try:
+            async with asyncio.timeout(DISPOSE_SECONDS):
+                await engine.dispose()
+        except TimeoutError:
+            log.warning("database connections left open", seconds=DISPOSE_SECONDS)
 
 
 def _ping_in_one_trip(dialect: Dialect, *, pgbouncer: bool) -> None:
@@ -92,21 +92,3 @@ async def _ping(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     # Not `execute` with an empty query: asyncpg then misreads the next answer.
     async with asyncio.timeout(checkout_seconds()):
         await connection.fetchrow(";")
-
-
-async def _dispose(engine: AsyncEngine) -> None:
-    """Close the pool with a deadline: each close waits for a server that may be unreachable."""
-    try:
-        async with asyncio.timeout(DISPOSE_SECONDS):
-            await engine.dispose()
-    except TimeoutError:
-        log.warning("database connections left open", seconds=DISPOSE_SECONDS)
-
-
-def _connector(
-    settings: DatabaseSettings,
-) -> Callable[..., Awaitable["asyncpg.Connection[asyncpg.Record]"]]:
-    async def connector(**_: object) -> "asyncpg.Connection[asyncpg.Record]":
-        return await connect(settings)
-
-    return connector

@@ -1,10 +1,9 @@
 """Schema migrations: the revisions this code knows, the one the database has, and upgrades."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import asyncpg
@@ -21,7 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from slipway_kit.clock import now
 from slipway_kit.config.group import read
-from slipway_kit.db.connection import open_connection
+from slipway_kit.db.connection import connect, open_connection
 from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.db.settings import DatabaseSettings
 
@@ -31,6 +30,8 @@ LOCK_SECONDS = 300.0
 LOCK_POLL_SECONDS = 0.2
 # Every later statement on a table queues behind one that waits for a lock on it.
 TABLE_LOCK_SECONDS = 3.0
+
+NO_ANSWER = "The database does not answer."
 
 log = structlog.get_logger()
 
@@ -82,6 +83,23 @@ async def applied_versions(settings: DatabaseSettings) -> frozenset[str]:
     return frozenset(row["version_num"] for row in rows)
 
 
+class SchemaCheck:
+    """Asks whether the schema fits this code, on a connection outside the pool.
+
+    Once it did, an answer of any kind is enough: what is migrated later is newer.
+    """
+
+    def __init__(self, settings: DatabaseSettings, versions: Versions) -> None:
+        self._settings, self._versions, self._fits = settings, versions, False
+
+    async def __call__(self, _: object) -> str | None:
+        """Return why the schema does not fit, or `None`; raise if the database does not answer."""
+        found = await applied_versions(self._settings)
+        obstacle = None if self._fits else self._versions.obstacle(found)
+        self._fits = obstacle is None
+        return obstacle
+
+
 def current(settings: DatabaseSettings) -> str:
     """Return the revision of the database, or an empty string."""
     return ", ".join(sorted(asyncio.run(applied_versions(settings))))
@@ -92,12 +110,12 @@ def upgrade(settings: DatabaseSettings, folder: Path, revision: str = "head") ->
 
     `folder` holds the revisions and alembic's `env.py`.
     """
-    _run(settings, folder, partial(command.upgrade, revision=revision))
+    _run(settings, folder, command.upgrade, revision)
 
 
 def downgrade(settings: DatabaseSettings, folder: Path, revision: str) -> None:
     """Downgrade to `revision`; `base` is the empty schema."""
-    _run(settings, folder, partial(command.downgrade, revision=revision))
+    _run(settings, folder, command.downgrade, revision)
 
 
 def run_environment(metadata: MetaData) -> None:
@@ -106,7 +124,7 @@ def run_environment(metadata: MetaData) -> None:
     Under alembic's own command line the settings are read from the environment.
     """
     settings = context.config.attributes.get("settings") or read(DatabaseSettings)
-    asyncio.run(_run_locked(settings, metadata))
+    asyncio.run(_run_environment(settings, metadata))
 
 
 def config_for(settings: DatabaseSettings, folder: Path) -> Config:
@@ -117,7 +135,9 @@ def config_for(settings: DatabaseSettings, folder: Path) -> Config:
     return config
 
 
-def _run(settings: DatabaseSettings, folder: Path, action: Callable[[Config], None]) -> None:
+def _run(
+    settings: DatabaseSettings, folder: Path, action: Callable[[Config, str], None], revision: str
+) -> None:
     if settings.pgbouncer:
         raise MigrationError(
             "Migrations hold a lock that pgbouncer's transactions lose: set DATABASE_URL to"
@@ -126,7 +146,7 @@ def _run(settings: DatabaseSettings, folder: Path, action: Callable[[Config], No
     started = now()
     log.info("migration started")
     try:
-        action(config_for(settings, folder))
+        action(config_for(settings, folder), revision)
     except CommandError as error:
         raise MigrationError(f"{error}.") from error
     except DatabaseUnavailable as error:
@@ -141,22 +161,42 @@ def _run(settings: DatabaseSettings, folder: Path, action: Callable[[Config], No
     log.info("migration finished", ms=round((now() - started) * 1000))
 
 
-async def _run_locked(settings: DatabaseSettings, metadata: MetaData) -> None:
-    async with _lock(settings):
-        arguments = {**settings.connect_arguments, "command_timeout": None}
-        # A migration may take longer than any request: only waiting for locks has a deadline.
-        arguments["server_settings"] = {
+async def _run_environment(settings: DatabaseSettings, metadata: MetaData) -> None:
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        poolclass=NullPool,
+        connect_args={"async_creator_fn": lambda **_: _locked_connection(settings)},
+    )
+    async with engine.connect() as connection:
+        await connection.run_sync(_migrate, metadata)
+
+
+async def _locked_connection(
+    settings: DatabaseSettings,
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """Return a connection with an advisory lock, which ends with it, also when it is killed.
+
+    The lock is polled: a waiting statement would hold a snapshot, and CREATE INDEX CONCURRENTLY of
+    the other migrator would wait for that for ever.
+    """
+    # A migration may take longer than any request: only waiting for locks has a deadline.
+    connection = await connect(
+        settings,
+        command_timeout=None,
+        server_settings={
             "application_name": "migrate",
             "lock_timeout": f"{TABLE_LOCK_SECONDS * 1000:.0f}",
-        }
-        engine = create_async_engine(
-            "postgresql+asyncpg://",
-            poolclass=NullPool,
-            connect_args={"async_creator_fn": lambda **_: asyncpg.connect(**arguments)},
-        )
-        async with engine.connect() as connection:
-            await connection.run_sync(_migrate, metadata)
-        await engine.dispose()
+        },
+    )
+    give_up = now() + LOCK_SECONDS
+    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):
+        if now() > give_up:
+            connection.terminate()
+            raise MigrationError(
+                f"Another migration has held the lock for {LOCK_SECONDS:g} s; end it first."
+            )
+        await asyncio.sleep(LOCK_POLL_SECONDS)
+    return connection
 
 
 def _migrate(connection: Connection, metadata: MetaData) -> None:
@@ -173,23 +213,5 @@ def _migrate(connection: Connection, metadata: MetaData) -> None:
 
 def _log_step(step: MigrationInfo) -> None:
     direction = "upgrade" if step.is_upgrade else "downgrade"
-    revision = ", ".join(step.up_revision_ids) if step.is_upgrade else step.up_revision_id
+    revision = ", ".join(step.up_revision_ids)
     log.info("migration applied", direction=direction, revision=revision)
-
-
-@asynccontextmanager
-async def _lock(settings: DatabaseSettings) -> AsyncIterator[None]:
-    """Hold a session-level advisory lock on its own connection; a kill releases it too.
-
-    The lock is polled: a waiting statement would hold a snapshot, and CREATE INDEX CONCURRENTLY of
-    the other migrator would wait for that for ever.
-    """
-    async with open_connection(settings) as connection:
-        give_up = now() + LOCK_SECONDS
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):
-            if now() > give_up:
-                raise MigrationError(
-                    f"Another migration has held the lock for {LOCK_SECONDS:g} s; end it first."
-                )
-            await asyncio.sleep(LOCK_POLL_SECONDS)
-        yield

@@ -2,12 +2,12 @@
 
 from typing import Any, cast
 
-import asyncpg
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 
 from slipway_kit.clock import now
 from slipway_kit.db.connection import checkout_ends
+from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable
 from slipway_kit.db.fair_queue import FairQueue
 from slipway_kit.metrics.fast_paths import observer
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
@@ -24,14 +24,10 @@ WAIT_SECONDS = Histogram(
     "Queueing delay for a connection of the pool.",
     buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+TIMEOUTS = Counter("db_pool_timeouts_total", "Waits for a connection that timed out.")
 # Firewalls and load balancers drop idle connections only after minutes.
 PING_AFTER_SECONDS = 1.0
 _RETURNED = "returned at"
-TIMEOUTS = Counter("db_pool_timeouts_total", "Waits for a connection that timed out.")
-
-
-class PoolBusyError(PoolTimeoutError):
-    """The queueing delay for a connection would be too long."""
 
 
 class MeasuredPool(AsyncAdaptedQueuePool):
@@ -57,9 +53,9 @@ class MeasuredPool(AsyncAdaptedQueuePool):
         WAITING.set(self.waiting)
 
     def refuse_if_busy(self) -> None:
-        """Raise `PoolBusyError` when one more request would wait too long."""
+        """Raise `DatabaseBusy` when one more request would wait too long."""
         if not self._has_free() and self._queue_limit.refuses():
-            raise PoolBusyError
+            raise DatabaseBusy
 
     def connect(self) -> PoolProxiedConnection:
         """Hand out a connection; waiting, pinging and connecting have one time together."""
@@ -78,40 +74,37 @@ class MeasuredPool(AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         if self._has_free():
             self._observe(0)
-            return self._without_ping_if_recent(self._get_free())
+            # The slot is taken before connecting, which may take as long as its timeout.
+            self._queue_limit.acquired(self.checkedout() + 1)
+            try:
+                return self._without_ping_if_recent(super()._do_get())
+            except BaseException:
+                self._queue_limit.released(self.checkedout())
+                raise
         self.refuse_if_busy()
         self.waiting += 1
         started = self.clock()
         try:
             found = super()._do_get()
-        except PoolTimeoutError:
+        except PoolTimeoutError as error:
             TIMEOUTS.inc()
-            raise
+            raise DatabaseUnavailable from error
         finally:
             self.waiting -= 1
             self._observe(self.clock() - started)
         self._queue_limit.acquired(self.checkedout())
         return self._without_ping_if_recent(found)
 
-    def _without_ping_if_recent(self, record: ConnectionPoolEntry) -> ConnectionPoolEntry:
-        """Mark a recently used connection as fresh: SQLAlchemy pings no fresh ones."""
-        returned = record.info.get(_RETURNED)
-        if returned is not None and self.clock() - returned < PING_AFTER_SECONDS:
-            driver: asyncpg.Connection[asyncpg.Record] | None = record.driver_connection
-            if driver is not None and not driver.is_closed():
-                cast("Any", record).fresh = True
-        return record
-
-    def _get_free(self) -> ConnectionPoolEntry:
-        # The slot is taken before connecting, which may take as long as its timeout.
-        self._queue_limit.acquired(self.checkedout() + 1)
-        try:
-            return super()._do_get()
-        except BaseException:
-            self._queue_limit.released(self.checkedout())
-            raise
-
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         record.info[_RETURNED] = self.clock()
         super()._do_return_conn(record)
         self._queue_limit.released(self.checkedout())
+
+    def _without_ping_if_recent(self, record: ConnectionPoolEntry) -> ConnectionPoolEntry:
+        """Mark a recently used connection as fresh: SQLAlchemy pings no fresh ones."""
+        returned = record.info.get(_RETURNED)
+        if returned is not None and self.clock() - returned < PING_AFTER_SECONDS:
+            driver: Any = record.driver_connection
+            if driver is not None and not driver.is_closed():
+                cast("Any", record).fresh = True
+        return record

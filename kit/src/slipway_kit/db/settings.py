@@ -1,14 +1,14 @@
 """Address, pool and timeouts of the database."""
 
-import socket
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from slipway_kit.config.group import Group
-from slipway_kit.db.address import Address, AddressError, parse
+from slipway_kit.db.address import Address, parse
 
 # PostgreSQL ends a transaction that idles longer, such as an export whose reader stalls.
 IDLE_IN_TRANSACTION_MS = 60_000
@@ -57,19 +57,18 @@ class DatabaseSettings(Group):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.url is not None and (twice := _SEPARATE_FIELDS & self.model_fields_set):
-            name = f"DATABASE_{min(twice).upper()}"
-            raise ValueError(f"DATABASE_URL and {name} contradict each other; set one of them")
-        if self.url is not None and self.address.password and (self.password or self.password_file):
-            raise ValueError("DATABASE_URL has a password already; remove the other one")
-        if self.password and self.password_file:
-            raise ValueError("set DATABASE_PASSWORD or DATABASE_PASSWORD_FILE, not both")
-        if self.password_file:
-            self._read_password()
-        try:
-            self.address.arguments()
-        except AddressError as error:
-            raise ValueError(f"DATABASE_URL: {error}") from None
+        part = min(_SEPARATE_FIELDS & self.model_fields_set, default="")
+        if self.url is not None and part:
+            raise _contradiction("DATABASE_URL", f"DATABASE_{part.upper()}")
+        passwords = {
+            "DATABASE_URL": self.address.password,
+            "DATABASE_PASSWORD": self.password,
+            "DATABASE_PASSWORD_FILE": self.password_file,
+        }
+        given = [name for name, password in passwords.items() if password]
+        if len(given) > 1:
+            raise _contradiction(*given[:2])
+        _ = self.connect_arguments  # reads the files that it names
         return self
 
     @property
@@ -77,40 +76,54 @@ class DatabaseSettings(Group):
         """The address from the URL or from the separate settings."""
         if self.url is None:
             return Address(self.host, self.port, self.user, name=self.name)
-        try:
-            return parse(self.url.get_secret_value())
-        except AddressError as error:
-            raise ValueError(f"DATABASE_URL: {error}") from None
+        return parse(self.url.get_secret_value())
 
     @property
     def connect_arguments(self) -> dict[str, Any]:
         """Arguments of `asyncpg.connect`; files are read each time, as they may be rotated."""
-        arguments = self.address.arguments()
-        if self.password is not None:
-            arguments["password"] = self.password.get_secret_value()
-        if self.password_file is not None:
-            arguments["password"] = self._read_password()
-        arguments["timeout"] = self.pool_timeout_seconds * CONNECT_SHARE
-        arguments["server_settings"] = self._server_settings()
-        arguments["command_timeout"] = self.statement_timeout_ms / 1000 + NETWORK_GRACE_SECONDS
+        address = self.address
+        server_settings = {"application_name": (address.application_name or gethostname())[:63]}
+        arguments = {
+            "host": address.host,
+            "port": address.port,
+            "user": address.user,
+            "password": self._password() or address.password,
+            "database": address.name,
+            "ssl": address.ssl_argument(),
+            "timeout": self.pool_timeout_seconds * CONNECT_SHARE,
+            "command_timeout": self.statement_timeout_ms / 1000 + NETWORK_GRACE_SECONDS,
+            "server_settings": server_settings,
+        }
         if self.pgbouncer:
             # A prepared statement exists on one server connection only.
             arguments["statement_cache_size"] = 0
+        else:  # pgbouncer refuses unknown start-up parameters
+            server_settings["statement_timeout"] = str(self.statement_timeout_ms)
+            server_settings["idle_in_transaction_session_timeout"] = str(IDLE_IN_TRANSACTION_MS)
         return arguments
 
-    def _server_settings(self) -> dict[str, str]:
-        name = self.address.application_name or socket.gethostname()
-        settings = {"application_name": name[:63]}
-        if not self.pgbouncer:  # which refuses unknown start-up parameters
-            settings["statement_timeout"] = str(self.statement_timeout_ms)
-            settings["idle_in_transaction_session_timeout"] = str(IDLE_IN_TRANSACTION_MS)
-        return settings
-
-    def _read_password(self) -> str:
-        assert self.password_file is not None  # noqa: S101 - callers check
+    def _password(self) -> str | None:
+        if self.password is not None:
+            return self.password.get_secret_value()
+        if self.password_file is None:
+            return None
         try:
             return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError):
             raise ValueError(
                 f"DATABASE_PASSWORD_FILE {self.password_file} cannot be read"
             ) from None
+
+
+def _contradiction(one: str, other: str) -> ValueError:
+    return ValueError(f"{one} and {other} contradict each other; set one of them")
+
+
+class ReadinessSettings(Group):
+    """What a worker needs to be ready."""
+
+    model_config = SettingsConfigDict(env_prefix="READINESS_")
+
+    requires_database: bool = Field(
+        default=False, description="leave the Service while the database does not answer"
+    )

@@ -7,8 +7,7 @@ which may contain values, into the span.
 
 import re
 from collections.abc import Callable
-from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from opentelemetry import trace
@@ -29,8 +28,6 @@ MAX_TEXT = 4096
 _MAX_CACHED = 256
 _SYSTEM = "postgresql"
 _FIRST_WORD = re.compile(r"[A-Za-z]+")
-# Set while SQLAlchemy asks the first connection for the server's version.
-_initializing: ContextVar[bool] = ContextVar("initializing", default=False)
 
 
 def trace_database(
@@ -43,70 +40,53 @@ def trace_database(
     """
     if not recording():
         return
-    traced = _Statements(address, span_factory)
-    for name in ("do_execute", "do_executemany", "do_execute_no_params"):
-        setattr(dialect, name, traced.around(getattr(dialect, name)))
-    _skip_initialization(dialect)
+    factory = span_factory(trace.get_tracer_provider(), SCOPE_NAME, kind=SpanKind.CLIENT)
+    describe = lru_cache(maxsize=_MAX_CACHED)(partial(_describe, address))
+    initialize = dialect.initialize
+
+    def initialize_and_trace(connection: Connection) -> None:
+        initialize(connection)  # which asks for the server's version, and more
+        for name in ("do_execute", "do_executemany", "do_execute_no_params"):
+            setattr(dialect, name, _traced(getattr(dialect, name), factory, describe))
+
+    dialect.initialize = initialize_and_trace  # type: ignore[method-assign]
 
 
-class _Statements:
-    """Makes the statement spans of one engine."""
-
-    def __init__(self, address: Address, span_factory: type[SpanFactory]) -> None:
-        self._factory = span_factory(trace.get_tracer_provider(), SCOPE_NAME, kind=SpanKind.CLIENT)
-        self._describe_cached = lru_cache(maxsize=_MAX_CACHED)(self._describe)
-        self._namespace = address.name or ""
-        self._attributes: dict[str, str | int] = {
-            db_attributes.DB_SYSTEM_NAME: _SYSTEM,
-            server_attributes.SERVER_ADDRESS: address.host or "localhost",
-            server_attributes.SERVER_PORT: address.port,
-        }
-        if address.name:
-            self._attributes[db_attributes.DB_NAMESPACE] = address.name
-
-    def around(self, send: Callable[..., None]) -> Callable[..., None]:
-        """Wrap `send`, whose second argument is a statement, in a span."""
-
-        def traced_send(cursor: DBAPICursor, statement: str, *rest: Any, **context: Any) -> None:
-            # Asking the span of the request is faster than the SDK's sampler, which takes 20 us.
-            if _initializing.get() or not getattr(trace.get_current_span(), "recorded", True):
-                send(cursor, statement, *rest, **context)
-                return
-            # Long statements are bulk inserts, which rarely repeat.
-            describe = self._describe_cached if len(statement) <= MAX_TEXT else self._describe
-            span = self._factory.begin_here(*describe(statement))
-            try:
-                send(cursor, statement, *rest, **context)
-            except BaseException as error:
-                _fail(span, error)
-                raise
-            finally:
-                span.end()
-
-        return traced_send
-
-    def _describe(self, statement: str) -> tuple[str, dict[str, str | int]]:
-        """Return the name and the attributes of the span."""
-        word = _FIRST_WORD.match(statement.lstrip())
-        operation = word[0].upper() if word else _SYSTEM
-        return f"{operation} {self._namespace}".rstrip(), {
-            **self._attributes,
-            db_attributes.DB_OPERATION_NAME: operation,
-            db_attributes.DB_QUERY_TEXT: statement[:MAX_TEXT],
-        }
+def _describe(address: Address, statement: str) -> tuple[str, dict[str, str | int]]:
+    """Return the name and the attributes of the span."""
+    word = _FIRST_WORD.match(statement.lstrip())
+    operation = word[0].upper() if word else _SYSTEM
+    namespace = {db_attributes.DB_NAMESPACE: address.name} if address.name else {}
+    return f"{operation} {address.name or ''}".rstrip(), {
+        db_attributes.DB_SYSTEM_NAME: _SYSTEM,
+        server_attributes.SERVER_ADDRESS: address.host or "localhost",
+        server_attributes.SERVER_PORT: address.port,
+        **namespace,
+        db_attributes.DB_OPERATION_NAME: operation,
+        db_attributes.DB_QUERY_TEXT: statement,
+    }
 
 
-def _skip_initialization(dialect: Dialect) -> None:
-    initializes = dialect.initialize
-
-    def initialize(connection: Connection) -> None:
-        token = _initializing.set(True)
+def _traced(
+    send: Callable[..., None],
+    factory: SpanFactory,
+    describe: Callable[[str], tuple[str, dict[str, str | int]]],
+) -> Callable[..., None]:
+    def traced_send(cursor: DBAPICursor, statement: str, *rest: Any, **context: Any) -> None:
+        # Asking the span of the request is faster than the SDK's sampler, which takes 20 us.
+        if not getattr(trace.get_current_span(), "recorded", True):
+            send(cursor, statement, *rest, **context)
+            return
+        span = factory.begin_here(*describe(statement[:MAX_TEXT]))
         try:
-            initializes(connection)
+            send(cursor, statement, *rest, **context)
+        except BaseException as error:
+            _fail(span, error)
+            raise
         finally:
-            _initializing.reset(token)
+            span.end()
 
-    dialect.initialize = initialize  # type: ignore[method-assign]
+    return traced_send
 
 
 def _fail(span: Span, error: BaseException) -> None:

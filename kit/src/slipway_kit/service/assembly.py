@@ -13,8 +13,7 @@ from starlette.middleware import Middleware
 from structlog.typing import Processor
 
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.db.migrations import known_versions
-from slipway_kit.db.readiness import NO_ANSWER, SchemaCheck
+from slipway_kit.db.migrations import NO_ANSWER, SchemaCheck, known_versions
 from slipway_kit.http import (
     docs_pages,
     limits,

@@ -16,8 +16,7 @@ from slipway_kit.concurrency.process_pool import OffloadSettings
 from slipway_kit.config.cgroup import CgroupLimits
 from slipway_kit.config.group import Group, read, refuse_unknown
 from slipway_kit.config.server import MIB, ServerSettings
-from slipway_kit.db.readiness import ReadinessSettings
-from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.db.settings import DatabaseSettings, ReadinessSettings
 from slipway_kit.errors import SettingsError
 from slipway_kit.http.openapi import OpenAPISettings
 from slipway_kit.server.watchdog import WatchdogSettings

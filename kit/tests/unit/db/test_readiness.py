@@ -2,9 +2,8 @@
 
 import pytest
 
-from slipway_kit.db import readiness
-from slipway_kit.db.migrations import Versions
-from slipway_kit.db.readiness import SchemaCheck
+from slipway_kit.db import migrations
+from slipway_kit.db.migrations import SchemaCheck, Versions
 from slipway_kit.db.settings import DatabaseSettings
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +24,7 @@ class FakeDatabase:
 @pytest.fixture
 def database(monkeypatch: pytest.MonkeyPatch) -> FakeDatabase:
     found = FakeDatabase()
-    monkeypatch.setattr(readiness, "applied_versions", found.applied)
+    monkeypatch.setattr(migrations, "applied_versions", found.applied)
     return found
 
 

@@ -39,8 +39,8 @@ def test_a_url_without_a_password_takes_it_from_elsewhere(tmp_path: Path) -> Non
     ("given", "reason"),
     [
         ({"url": "postgresql://db/shop", "host": "other"}, "DATABASE_HOST contradict"),
-        ({"url": "postgresql://a:b@db/shop", "password": SECRET}, "a password already"),
-        ({"password": SECRET, "password_file": "/etc/hostname"}, "not both"),
+        ({"url": "postgresql://a:b@db/shop", "password": SECRET}, "DATABASE_PASSWORD contradict"),
+        ({"password": SECRET, "password_file": "/etc/hostname"}, "PASSWORD_FILE contradict"),
         ({"password_file": "/nowhere/password"}, "/nowhere/password cannot be read"),
         ({"url": f"postgresql://app:{SECRET}@db:x/shop"}, "DATABASE_URL: it is not of the form"),
         ({"url": "postgresql://db/shop?sslmode=require&sslrootcert=/no/ca"}, "/no/ca cannot"),

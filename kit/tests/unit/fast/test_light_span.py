@@ -170,10 +170,12 @@ def test_a_request_that_sends_a_statement_needs_no_span_of_the_sdk(
         spans = Spans()
         trace.set_tracer_provider(spans.provider)
         dialect: Any = DefaultDialect()
+        monkeypatch.setattr(dialect, "initialize", lambda _: None)
         monkeypatch.setattr(dialect, "do_execute", lambda *_: None)
         trace_database(
             dialect, Address("db", 5432, "user", name="games"), span_factory=LightSpanFactory
         )
+        dialect.initialize(None)
         monkeypatch.setattr("opentelemetry.sdk.trace.Tracer.start_span", None)
         opened = spans._spans.open(SCOPE, {}, RANDOM)
         assert opened is not None
