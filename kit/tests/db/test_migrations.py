@@ -7,6 +7,7 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from kit.tests.support import revisions
 from kit.tests.support.paths import MIGRATIONS
@@ -117,6 +118,55 @@ def test_a_table_in_use_is_given_up_before_requests_queue_behind_it(
     asyncio.run(meanwhile())
     migrations.upgrade(settings, folder)
     assert migrations.current(settings) == "a3"
+
+
+def test_what_a_revision_sets_for_itself_ends_with_it(
+    folder: Path, settings: DatabaseSettings
+) -> None:
+    own = 'op.execute("SET lock_timeout = 0")\n    op.execute("SET enable_seqscan = off")'
+    revisions.add(folder, "a3", "a2", own)
+    shown = "current_setting('lock_timeout') AS lock, current_setting('enable_seqscan') AS scan"
+    revisions.add(folder, "a4", "a3", f'op.execute("CREATE TABLE ta4 AS SELECT {shown}")')
+    migrations.upgrade(settings, folder)
+
+    async def look() -> tuple[str, str]:
+        connection = await asyncpg.connect(**settings.connect_arguments)
+        row = await connection.fetchrow("SELECT * FROM ta4")
+        await connection.close()
+        return row["lock"], row["scan"]
+
+    assert asyncio.run(look()) == (f"{migrations.TABLE_LOCK_SECONDS:g}s", "on")
+
+
+@pytest.mark.parametrize("exists", ["", "IF NOT EXISTS "])
+def test_an_index_that_could_not_be_built_is_built_by_the_next_attempt(
+    exists: str, folder: Path, settings: DatabaseSettings
+) -> None:
+    create = f"CREATE UNIQUE INDEX CONCURRENTLY {exists}ia3 ON ta1 (n)"
+    block = f"with op.get_context().autocommit_block():\n        op.execute('{create}')"
+    revisions.add(folder, "a3", "a2", block)
+    migrations.upgrade(settings, folder, "a2")
+
+    def run(statement: str) -> list[asyncpg.Record]:
+        async def execute() -> list[asyncpg.Record]:
+            connection = await asyncpg.connect(**settings.connect_arguments)
+            found: list[asyncpg.Record] = await connection.fetch(statement)
+            await connection.close()
+            return found
+
+        return asyncio.run(execute())
+
+    run("INSERT INTO ta1 VALUES (1)")
+    with pytest.raises(Exception, match="could not create unique index"):
+        migrations.upgrade(settings, folder)
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ia3'::regclass"
+    assert [row["indisvalid"] for row in run(valid)] == [False]
+    run("DELETE FROM ta1 WHERE ctid = (SELECT max(ctid) FROM ta1 WHERE n = 1)")
+    with capture_logs() as logs:
+        migrations.upgrade(settings, folder)
+    assert [row["indisvalid"] for row in run(valid)] == [True]
+    named = [line["index"] for line in logs if line["event"] == "invalid index is dropped"]
+    assert named == ["ia3"]
 
 
 def test_the_known_revisions_are_alembics(folder: Path) -> None:

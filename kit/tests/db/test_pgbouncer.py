@@ -12,9 +12,11 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from kit.tests.support import ports, programs
+from kit.tests.support.paths import MIGRATIONS
+from slipway_kit.db import migrations
 from slipway_kit.db.engine import open_database
 from slipway_kit.db.errors import DatabaseUnavailable
-from slipway_kit.db.migrations import applied_versions
+from slipway_kit.db.migrations import MigrationError, applied_versions
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.dev.postgres_server import Account
@@ -32,6 +34,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 2
+ignore_startup_parameters = lock_timeout
 """
 
 
@@ -102,3 +105,9 @@ async def test_without_the_switch_it_refuses_us(bouncer_url: str) -> None:
     with pytest.raises(DatabaseUnavailable) as refusal:
         await applied_versions(DatabaseSettings(url=SecretStr(bouncer_url)))
     assert "unsupported startup parameter" in str(refusal.value.__cause__)
+
+
+def test_a_migration_that_is_not_told_of_pgbouncer_leaves_no_lock_there(bouncer_url: str) -> None:
+    settings = DatabaseSettings(url=SecretStr(bouncer_url))
+    with pytest.raises(MigrationError, match="set DATABASE_URL to PostgreSQL itself"):
+        migrations.upgrade(settings, MIGRATIONS)

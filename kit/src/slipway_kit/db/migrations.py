@@ -10,12 +10,12 @@ import asyncpg
 import structlog
 from alembic import command, context
 from alembic.config import Config
-from alembic.runtime.migration import MigrationInfo
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from slipway_kit.clock import now
@@ -31,6 +31,16 @@ LOCK_POLL_SECONDS = 0.2
 # Every later statement on a table queues behind one that waits for a lock on it.
 TABLE_LOCK_SECONDS = 3.0
 
+# What a CREATE INDEX CONCURRENTLY that failed or was ended leaves behind: no query uses it.
+INVALID_INDEXES = """
+SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = current_schema()::regnamespace
+AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
+"""
+_POOLED = (
+    "Migrations hold a lock that pgbouncer's transactions lose: set DATABASE_URL to PostgreSQL"
+    " itself and DATABASE_PGBOUNCER=false for this command."
+)
 NO_ANSWER = "The database does not answer."
 
 log = structlog.get_logger()
@@ -139,10 +149,7 @@ def _run(
     settings: DatabaseSettings, folder: Path, action: Callable[[Config, str], None], revision: str
 ) -> None:
     if settings.pgbouncer:
-        raise MigrationError(
-            "Migrations hold a lock that pgbouncer's transactions lose: set DATABASE_URL to"
-            " PostgreSQL itself and DATABASE_PGBOUNCER=false for this command."
-        )
+        raise MigrationError(_POOLED)
     started = now()
     log.info("migration started")
     try:
@@ -168,7 +175,18 @@ async def _run_environment(settings: DatabaseSettings, metadata: MetaData) -> No
         connect_args={"async_creator_fn": lambda **_: _locked_connection(settings)},
     )
     async with engine.connect() as connection:
+        await _drop_invalid_indexes(connection)
         await connection.run_sync(_migrate, metadata)
+
+
+async def _drop_invalid_indexes(connection: AsyncConnection) -> None:
+    """Let the revision that failed to build an index try again, also with IF NOT EXISTS."""
+    autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+    for (name,) in (await autocommit.exec_driver_sql(INVALID_INDEXES)).all():
+        log.warning("invalid index is dropped", index=name)
+        await autocommit.exec_driver_sql(f"DROP INDEX CONCURRENTLY {name}")
+    await autocommit.commit()
+    await connection.execution_options(isolation_level="READ COMMITTED")
 
 
 async def _locked_connection(
@@ -188,6 +206,9 @@ async def _locked_connection(
             "lock_timeout": f"{TABLE_LOCK_SECONDS * 1000:.0f}",
         },
     )
+    if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+        connection.terminate()
+        raise MigrationError(_POOLED)
     give_up = now() + LOCK_SECONDS
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):
         if now() > give_up:
@@ -205,13 +226,15 @@ def _migrate(connection: Connection, metadata: MetaData) -> None:
         target_metadata=metadata,
         # A failed revision keeps those before it; CREATE INDEX CONCURRENTLY needs to end its own.
         transaction_per_migration=True,
-        on_version_apply=lambda *, step, **_: _log_step(step),
+        on_version_apply=lambda *, ctx, step, **_: _end_step(ctx, step),
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
-def _log_step(step: MigrationInfo) -> None:
+def _end_step(ctx: MigrationContext, step: MigrationInfo) -> None:
+    """Log a revision, and end with it what it set for itself, such as its lock_timeout."""
+    if ctx.connection is not None:
+        ctx.connection.exec_driver_sql("RESET ALL")
     direction = "upgrade" if step.is_upgrade else "downgrade"
-    revision = ", ".join(step.up_revision_ids)
-    log.info("migration applied", direction=direction, revision=revision)
+    log.info("migration applied", direction=direction, revision=", ".join(step.up_revision_ids))

@@ -1,6 +1,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -121,7 +122,7 @@ def test_a_pause_has_to_fit_into_the_time_that_is_left(remaining: float, retried
         ({"files": {"file": b"a"}}, False),
     ],
 )
-def test_a_stream_or_a_file_is_there_once(options: dict[str, object], repeatable: bool) -> None:
+def test_a_stream_or_a_file_is_there_once(options: dict[str, Any], repeatable: bool) -> None:
     put = call("PUT", **options)
     assert put.repeatable is repeatable
     assert put.should_retry(answer(503)) is repeatable
