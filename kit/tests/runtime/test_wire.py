@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -150,3 +151,42 @@ def test_a_head_that_is_too_large_is_431_in_one_piece_too(start: Start) -> None:
     with opened(service) as client:
         client.sendall(b"GET /scenarios/pid HTTP/1.1\r\nHost: a\r\n" + many + b"\r\n")
         assert problem(said(client, seconds=5))["status"] == 431
+
+
+# In bytes, of a worker that a client floods.
+GROWTH = 2**25
+GET = b"GET /scenarios/pid HTTP/1.1\r\nHost: a\r\n\r\n"
+PING = b"\x89\x80\0\0\0\0"
+EMPTY_FRAGMENT = b"\x00\x80\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("begin", "flood"),
+    [
+        (UPGRADE % (0, b""), b"\x89\xfd\0\0\0\0" + b"a" * 125),
+        (UPGRADE % (0, b""), PING),
+        (UPGRADE % (0, b"") + b"\x01\x80\0\0\0\0", EMPTY_FRAGMENT),
+        (GET, GET),
+    ],
+    ids=["large pings", "pings", "fragments", "pipelined requests"],
+)
+def test_a_flood_from_a_client_that_reads_nothing_costs_little(
+    start: Start, begin: bytes, flood: bytes
+) -> None:
+    service = start(WEB_CONCURRENCY=1)
+    process, many = psutil.Process(service.workers()[0]), flood * (2**18 // len(flood))
+    before, late = process.memory_info().rss, 0.0
+    with opened(service) as client:
+        client.sendall(begin)
+        time.sleep(0.5)
+        client.settimeout(0.1)
+        began, rest = time.monotonic(), b""
+        while time.monotonic() - began < 4:
+            rest = rest or many
+            with suppress(TimeoutError, ConnectionError):
+                rest = rest[client.send(rest) :]
+            asked = time.monotonic()
+            assert service.get("/livez")[0] == 200
+            late = max(late, time.monotonic() - asked)
+        assert process.memory_info().rss - before < GROWTH
+        assert late < 1

@@ -19,6 +19,9 @@ log = structlog.get_logger()
 _MAX_PER_ITERATION = 64
 # Before it retries without file descriptors or memory.
 _PAUSE_SECONDS = 1.0
+# A client that makes no room for its answer, or is gone, loses the connection; on Linux.
+UNREAD_SECONDS = 60
+_UNREAD = getattr(socket, "TCP_USER_TIMEOUT", None)
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -42,6 +45,9 @@ class Acceptor:
         self._connecting: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
         listening.setblocking(False)
+        if _UNREAD is not None and listening.family != socket.AF_UNIX:
+            # Each connection inherits it.
+            listening.setsockopt(socket.IPPROTO_TCP, _UNREAD, 1000 * UNREAD_SECONDS)
         self._watch()
 
     def close(self) -> None:

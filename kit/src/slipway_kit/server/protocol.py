@@ -11,12 +11,13 @@ import asyncio
 import inspect
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, cast
 
 from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -54,6 +55,7 @@ _CYCLE_ATTRIBUTES = {
     *("scope", "keep_alive", "waiting_for_100_continue", "disconnected"),
     *("response_started", "response_complete", "on_response"),
 }
+_FLOW_ATTRIBUTES = {"_transport", "read_paused", "write_paused"}
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,35 @@ def supported() -> bool:
     # The attributes that its constructor sets.
     attributes = set(RequestResponseCycle.__init__.__code__.co_names)
     known = attributes >= _CYCLE_ATTRIBUTES and websocket_supported()
-    return known and all(
+    flow = set(FlowControl.__init__.__code__.co_names)
+    return (known and flow >= _FLOW_ATTRIBUTES) and all(
         name in found and list(inspect.signature(found[name]).parameters) == parameters
         for name, parameters in _METHODS.items()
     )
+
+
+class _Flow(FlowControl):
+    """Reads nothing from a client that does not read, nor while a pipelined request waits.
+
+    uvicorn would read on after each answer, and answers refused requests without waiting.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.resume_reading()
+
+    def resume_reading(self) -> None:
+        held = self.write_paused or self._waiting or self._transport.is_closing()
+        if self.read_paused and not held:
+            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -100,6 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; an IPv4 client of a socket for both families is named by its own address."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         if self.client is not None:
             self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
 
@@ -126,7 +154,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_since = None
         self._head_bytes = 0
         upgrades = self.parser.should_upgrade() and self._should_upgrade()
-        if upgrades and self._busy():
+        if upgrades and (self._busy() or self.flow.write_paused):
             self._refuse_head(_NOT_HTTP)
         if self._prefix and self.url.startswith(self._prefix):
             self._strip_prefix()

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol, with an answer to each bad handshake."""
+"""uvicorn's WebSocket protocol, with an answer to each bad handshake and an end to each flood."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,11 +7,19 @@ from typing import Any
 import structlog
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from slipway_kit.clock import now
 from slipway_kit.http.refusals import Refusals, header_pairs
 
 log = structlog.get_logger()
 _BAD_HANDSHAKE = "The WebSocket handshake was refused."
-_ATTRIBUTES = {"conn", "handshake_complete", "handshake_initiated", "close_sent"}
+# Pings and pongs in a second, which no client needs, and the fragments of a message.
+MAX_CONTROL_FRAMES = 100
+MAX_FRAGMENTS = 4096
+# A flood is noticed after this much of it; parsing all that is read at once takes half a second.
+_PIECE = 4096
+_ATTRIBUTES = {
+    *("conn", "handshake_complete", "handshake_initiated", "close_sent", "frames", "writable"),
+}
 
 
 def supported() -> bool:
@@ -34,7 +42,13 @@ def alone(method: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """Answers each bad handshake with a problem, and closes its connection."""
+    """Answers each bad handshake with a problem, and closes its connection.
+
+    A flood of frames that are no message is closed too: uvicorn keeps each fragment, and the pong
+    to each ping of a client that reads nothing.
+    """
+
+    clock = staticmethod(now)
 
     def __init__(self, *args: Any, refusals: Refusals, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,9 +56,15 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._reject = self.conn.reject
         # It makes every refusal of websockets and uvicorn.
         self.conn.reject = self._refusal  # type: ignore[method-assign]
+        self._second = self._control_frames = 0
 
     def data_received(self, data: bytes) -> None:
         """Parse data, of which the first is the whole handshake."""
+        if self.handshake_initiated:
+            for start in range(0, len(data), _PIECE):
+                if not self.transport.is_closing():
+                    super().data_received(data[start : start + _PIECE])
+            return
         super().data_received(data)
         if not self.handshake_initiated:
             # websockets could not read it; uvicorn neither answers nor closes.
@@ -52,6 +72,41 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             answer = b"".join(self.conn.data_to_send()) or self._refusal(400).serialize()
             self.transport.write(answer)
             self.transport.close()
+
+    def handle_ping(self) -> None:
+        """Answer, unless earlier answers wait for a client that does not read."""
+        if self._allows_control_frame():
+            if self.writable.is_set():
+                super().handle_ping()
+            else:
+                self.conn.data_to_send()
+
+    def handle_pong(self, event: Any) -> None:
+        """Take one pong."""
+        if self._allows_control_frame():
+            super().handle_pong(event)
+
+    def handle_cont(self, event: Any) -> None:
+        """Take one fragment."""
+        if len(self.frames) < MAX_FRAGMENTS:
+            super().handle_cont(event)
+        else:
+            self._fail(1009, "too many fragments")
+
+    def _allows_control_frame(self) -> bool:
+        second = int(self.clock())
+        if second != self._second:
+            self._second, self._control_frames = second, 0
+        self._control_frames += 1
+        if self._control_frames > MAX_CONTROL_FRAMES:
+            self._fail(1008, "too many pings")
+        return not self.close_sent
+
+    def _fail(self, code: int, reason: str) -> None:
+        if not self.close_sent:
+            self.frames = []
+            self.conn.fail(code, reason)
+            self.handle_parser_exception()
 
     shutdown = alone(WebSocketsSansIOProtocol.shutdown)
 

@@ -144,3 +144,30 @@ async def test_a_client_that_left_already_is_no_error(
     await until(lambda: listening.asked)
     listening.error = None
     assert await heard(client) == b"hello"
+
+
+class Writer(asyncio.Protocol):
+    """Writes more than the kernel takes."""
+
+    lost: BaseException | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(bytes(2**24))
+        transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        type(self).lost = exc
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such limit")
+async def test_a_client_that_reads_nothing_loses_its_connection(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "UNREAD_SECONDS", 1)
+    made = Acceptor(listening, Writer, busy=lambda: True)
+    with connect(listening):
+        await until(lambda: Writer.lost is not None, seconds=20)
+    assert isinstance(Writer.lost, OSError)
+    made.close()
+    await made.wait_closed()

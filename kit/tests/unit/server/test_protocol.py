@@ -51,7 +51,7 @@ class Wire(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sent, self.closed = b"", False
+        self.sent, self.closed, self.reading = b"", False, True
 
     def write(self, data: Any) -> None:
         assert not self.closed
@@ -69,10 +69,12 @@ class Wire(asyncio.Transport):
         return self.closed
 
     def pause_reading(self) -> None:
-        """Ignore it: the test decides what arrives."""
+        """Note it; the test decides what arrives."""
+        self.reading = False
 
     def resume_reading(self) -> None:
-        """Ignore it as well."""
+        """Note it as well."""
+        self.reading = True
 
     @property
     def answers(self) -> list[tuple[int, dict[str, str], bytes]]:
@@ -383,6 +385,27 @@ async def test_chunks_of_one_byte_are_no_head(talk: Talk) -> None:
     for _ in range(100):
         await talk.say(b"1\r\na\r\n" * 200)
     assert not talk.wire.closed
+
+
+async def test_nothing_is_read_while_a_pipelined_request_waits(talk: Talk) -> None:
+    talk.admission.has_room = True
+    await talk.say(GET * 3)
+    reading = []
+    for _ in range(3):
+        talk.admission.queued.pop()()
+        await turns()
+        reading.append(talk.wire.reading)
+    assert reading == [False, False, True]
+
+
+async def test_nothing_is_read_from_a_client_that_does_not_read(talk: Talk) -> None:
+    assert await talk.say(GET) == [503]
+    talk.protocol.pause_writing()
+    assert not talk.wire.reading
+    talk.protocol.on_response_complete()
+    assert not talk.wire.reading
+    talk.protocol.resume_writing()
+    assert talk.wire.reading
 
 
 UPGRADE = (
