@@ -176,3 +176,11 @@ async def test_one_that_is_cancelled_while_it_waits_is_no_longer_counted(pool: D
         waiter.cancel()
         await asyncio.wait([waiter])
         assert sampled(pool) == (1, 2, 1, 0)
+
+
+async def test_what_a_url_says_of_sessions_holds_for_each_of_them(notes_url: str) -> None:
+    joined = "&" if "?" in notes_url else "?"
+    more = "options=-c%20search_path%3Dpg_catalog&target_session_attrs=read-write"
+    settings = DatabaseSettings(url=SecretStr(f"{notes_url}{joined}{more}"))
+    async with open_database(settings) as database:
+        assert await database.rows(text("SHOW search_path")) == [{"search_path": "pg_catalog"}]

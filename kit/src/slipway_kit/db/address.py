@@ -12,7 +12,14 @@ _URL = re.compile(
     r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:@/?#\[\]]*)(?::(?P<port>[0-9]+))?"
     r"(?:/(?P<name>[^/?#]*))?(?:\?(?P<query>[^#]*))?"
 )
-_PARAMETERS = "application_name, host, port, ssl, sslcert, sslkey, sslmode, sslrootcert"
+_PARAMETERS = (
+    "application_name, channel_binding, connect_timeout, host, options, port, ssl, sslcert, sslkey,"
+    " sslmode, sslrootcert, target_session_attrs"
+)
+# asyncpg has no channel binding, and DATABASE_POOL_TIMEOUT_SECONDS bounds connecting.
+_LEFT_OUT = ("channel_binding", "connect_timeout")
+_SESSIONS = "any, primary, standby, prefer-standby, read-write, read-only"
+_OPTION = r"\s*(?:-c\s*|--)([\w.-]+)=((?:\\.|[^\s\\])*)\s*"
 _SSL_MODES = "disable, allow, prefer, require, verify-ca, verify-full"
 _HIGHEST_PORT = 65535
 
@@ -38,12 +45,17 @@ class Address:
     sslrootcert: str | None = None
     sslcert: str | None = None
     sslkey: str | None = None
+    target_session_attrs: str = "any"
+    # Settings of the server for each session.
+    options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise `AddressError` when the parameters of TLS contradict each other."""
+        """Raise `AddressError` when parameters are unknown or contradict each other."""
         mode = self.sslmode
         if mode not in _SSL_MODES.split(", "):
             raise AddressError(f"its sslmode is none of {_SSL_MODES}")
+        if self.target_session_attrs not in _SESSIONS.split(", "):
+            raise AddressError(f"its target_session_attrs is none of {_SESSIONS}")
         if self._tls_is_optional and (self.sslrootcert or self.sslcert):
             raise AddressError(
                 f"sslrootcert and sslcert need sslmode=require or stricter, not {mode}"
@@ -97,6 +109,11 @@ def parse(url: str) -> Address:
     if not parameters.keys() <= set(_PARAMETERS.split(", ")):
         # The name is not shown: it may be part of a password with an unescaped question mark.
         raise AddressError(f"it has a parameter that is none of {_PARAMETERS}")
+    for name in _LEFT_OUT:
+        parameters.pop(name, None)
+    options = parameters.pop("options", "")
+    if not re.fullmatch(f"(?:{_OPTION})*", options):
+        raise AddressError("its options are not of the form -c name=value")
     parameters.setdefault("sslmode", parameters.pop("ssl", ""))
     parameters.update({name: unquote(part) for name, part in parts.items() if part})
     given: dict[str, Any] = {name: value for name, value in parameters.items() if value}
@@ -105,4 +122,8 @@ def parse(url: str) -> Address:
     port = given.pop("port", "5432")
     if not port.isdecimal() or not 1 <= int(port) <= _HIGHEST_PORT:
         raise AddressError("its port is not a number from 1 to 65535")
+    given["options"] = {
+        name.replace("-", "_"): re.sub(r"\\(.)", r"\1", value)
+        for name, value in re.findall(_OPTION, options)
+    }
     return Address(port=int(port), **given)

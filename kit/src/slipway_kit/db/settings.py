@@ -82,7 +82,8 @@ class DatabaseSettings(Group):
     def connect_arguments(self) -> dict[str, Any]:
         """Arguments of `asyncpg.connect`; files are read each time, as they may be rotated."""
         address = self.address
-        server_settings = {"application_name": (address.application_name or gethostname())[:63]}
+        name = (address.application_name or gethostname())[:63]
+        server_settings = {**address.options, "application_name": name}
         arguments = {
             "host": address.host,
             "port": address.port,
@@ -90,6 +91,7 @@ class DatabaseSettings(Group):
             "password": self._password() or address.password,
             "database": address.name,
             "ssl": address.ssl_argument(),
+            "target_session_attrs": address.target_session_attrs,
             "timeout": self.pool_timeout_seconds * CONNECT_SHARE,
             "command_timeout": self.statement_timeout_ms / 1000 + NETWORK_GRACE_SECONDS,
             "server_settings": server_settings,

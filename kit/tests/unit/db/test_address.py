@@ -37,6 +37,22 @@ def test_every_scheme_that_operators_hand_out_names_the_same_database(scheme: st
         ),
         ("postgresql://db/shop?ssl=require", Address(host="db", name="shop", sslmode="require")),
         ("postgresql://db/shop?sslmode=", Address(host="db", name="shop")),
+        (
+            "postgresql://db/shop?channel_binding=require&connect_timeout=10",
+            Address(host="db", name="shop"),
+        ),
+        (
+            "postgresql://db/shop?target_session_attrs=read-write",
+            Address(host="db", name="shop", target_session_attrs="read-write"),
+        ),
+        (
+            "postgresql://db/shop?options=-c%20search_path%3Dapp,public%20--lock-timeout%3D5s",
+            Address(
+                host="db",
+                name="shop",
+                options={"search_path": "app,public", "lock_timeout": "5s"},
+            ),
+        ),
     ],
 )
 def test_each_part_of_a_url_has_its_place(url: str, address: Address) -> None:
@@ -71,6 +87,8 @@ def test_percent_encoding_carries_any_user_and_password(user: str, password: str
         "postgresql://app?hunter2@db/shop",
         "postgresql://app:hunter2@db/shop?sslmode=hunter2",
         "postgresql://app:hunter2@db/shop?hunter2=1",
+        "postgresql://app:hunter2@db/shop?options=hunter2",
+        "postgresql://app:hunter2@db/shop?target_session_attrs=hunter2",
         "hunter2",
     ],
 )
@@ -100,7 +118,7 @@ def test_a_password_is_not_part_of_what_an_address_prints() -> None:
         ("sslmode=verify-full", "needs sslrootcert"),
         ("sslmode=verify-ca&sslrootcert=system", "verify-full"),
         ("sslmode=on", "none of disable, allow"),
-        ("channel_binding=require", "none of application_name"),
+        ("gssencmode=require", "none of application_name"),
     ],
 )
 def test_tls_parameters_that_contradict_each_other_are_refused(query: str, reason: str) -> None:
