@@ -212,7 +212,7 @@ async def test_of_two_that_take_a_name_at_once_one_gets_it(database: Database) -
     [
         ("('Catan', 0)", "ck_games_price_positive"),
         ("('Catan', 1), ('Catan', 2)", "uq_games_name"),
-        ("(NULL, 1)", "null value in column"),
+        ("(NULL, 1)", "column name"),
     ],
 )
 async def test_the_database_holds_the_rules_for_every_other_writer(

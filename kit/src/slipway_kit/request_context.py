@@ -7,6 +7,8 @@ from slipway_kit.clock import now
 
 # Seconds as a decimal number, in inbound requests and outbound calls.
 TIMEOUT_HEADER = "Request-Timeout"
+# Timers of the event loop may be early by this.
+_TIMER_SECONDS = 0.01
 
 
 class Limit(Protocol):
@@ -28,6 +30,8 @@ class ServedRequest(Protocol):
 
     # By `clock.now`; `None` once the answer has begun.
     deadline: float | None
+    # Whether the client asked for less time than the service allows.
+    by_client: bool
     # The last one that the request needed.
     queue_limit: Limit | None
 
@@ -43,6 +47,14 @@ def deadline_within(seconds: float) -> float:
     if request is None or request.deadline is None:
         return own
     return min(own, request.deadline)
+
+
+def client_deadline_passed() -> bool:
+    """Whether the client asked for less time than the service allows, and had it."""
+    request = _current.get()
+    if request is None or not request.by_client or request.deadline is None:
+        return False
+    return now() >= request.deadline - _TIMER_SECONDS
 
 
 def note_queue_limit(queue_limit: Limit) -> None:

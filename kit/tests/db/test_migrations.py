@@ -60,7 +60,7 @@ def test_a_failing_revision_keeps_those_before_it(folder: Path, settings: Databa
     revisions.add(
         folder, "a3", "a2", 'op.execute("CREATE TABLE ta3 ()")\n    op.execute("SELECT 1 / 0")'
     )
-    with pytest.raises(Exception, match="division by zero"):
+    with pytest.raises(Exception, match="DivisionByZeroError 22012"):
         migrations.upgrade(settings, folder)
     assert (migrations.current(settings), tables(settings)) == ("a2", {"ta1", "ta2"})
 
@@ -157,7 +157,7 @@ def test_an_index_that_could_not_be_built_is_built_by_the_next_attempt(
         return asyncio.run(execute())
 
     run("INSERT INTO ta1 VALUES (1)")
-    with pytest.raises(Exception, match="could not create unique index"):
+    with pytest.raises(Exception, match="UniqueViolationError 23505"):
         migrations.upgrade(settings, folder)
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ia3'::regclass"
     assert [row["indisvalid"] for row in run(valid)] == [False]

@@ -18,6 +18,7 @@ PUBLIC = (
     "config",
     "db",
     "errors",
+    "fields",
     "http",
     "metrics",
     "service",

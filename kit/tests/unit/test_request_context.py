@@ -19,6 +19,7 @@ class Request:
 
     deadline: float | None
     queue_limit: Limit | None = None
+    by_client = False
 
 
 @pytest.fixture(autouse=True)

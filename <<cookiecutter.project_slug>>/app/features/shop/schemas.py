@@ -1,6 +1,5 @@
 """Request and response bodies."""
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -9,24 +8,18 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
-
-def _printable(text: str) -> str:
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
-        raise ValueError("control characters are not allowed")
-    return text
+from slipway_kit.fields import Id, Line
 
 
 def _in_cents(price: Decimal) -> Decimal:
     return price.quantize(Decimal("0.01"))
 
 
-# The bounds of PostgreSQL's bigint: a larger id cannot exist.
-GameId = Annotated[int, Field(ge=1, le=2**63 - 1, examples=[1])]
+GameId = Annotated[Id, Field(examples=[1])]
 Name = Annotated[
-    str,
+    Line,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
-    AfterValidator(_printable),
-    Field(examples=["Catan"], json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"}),
+    Field(examples=["Catan"]),
 ]
 # The JSON schema of a price: a string, which keeps its cents, or a number.
 PRICE: JsonDict = {

@@ -4,6 +4,8 @@ from slipway_kit.db.engine import open_database
 from slipway_kit.db.errors import (
     DatabaseBusy,
     DatabaseUnavailable,
+    InvalidValue,
+    StalePlan,
     StatementTimeout,
     TransactionConflict,
 )
@@ -17,9 +19,11 @@ __all__ = [
     "DatabaseBusy",
     "DatabaseSettings",
     "DatabaseUnavailable",
+    "InvalidValue",
     "Model",
     "ReadSessionDep",
     "SessionDep",
+    "StalePlan",
     "StatementTimeout",
     "TransactionConflict",
     "open_database",

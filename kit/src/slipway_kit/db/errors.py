@@ -1,6 +1,8 @@
 """Database errors with an HTTP meaning."""
 
-from slipway_kit.errors import DeadlineExceeded, Overloaded, Unavailable
+from http import HTTPStatus
+
+from slipway_kit.errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable
 
 
 class DatabaseUnavailable(Unavailable):
@@ -42,3 +44,10 @@ class StatementTimeout(DeadlineExceeded):
     """A statement ran longer than DATABASE_STATEMENT_TIMEOUT_MS."""
 
     detail = "The database took too long to answer."
+
+
+class InvalidValue(ServiceError):
+    """A value that PostgreSQL or its driver cannot take; the field's type should refuse it."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    detail = "The database cannot take a value of the request."

@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -23,6 +23,7 @@ from slipway_kit.config.group import read
 from slipway_kit.db.connection import connect, open_connection
 from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.db.translation import hide_values
 
 # An arbitrary number that no other user of the database uses for an advisory lock.
 LOCK_KEY = 0x51_70_3A_9E
@@ -174,6 +175,7 @@ async def _run_environment(settings: DatabaseSettings, metadata: MetaData) -> No
         poolclass=NullPool,
         connect_args={"async_creator_fn": lambda **_: _locked_connection(settings)},
     )
+    event.listen(engine.sync_engine, "handle_error", hide_values)
     async with engine.connect() as connection:
         await _drop_invalid_indexes(connection)
         await connection.run_sync(_migrate, metadata)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
@@ -9,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from slipway_kit.db.errors import (
     DatabaseUnavailable,
     FailedTransaction,
+    InvalidValue,
     StalePlan,
     StatementTimeout,
     TransactionConflict,
@@ -20,7 +22,12 @@ _QUERY_CANCELLED = "57014"
 _GONE = ("57P01", "57P02", "57P03", "08", "53300", "25006")
 # Serialization failure, deadlock, lock timeout.
 _CONFLICTS = ("40001", "40P01", "55P03")
+# Data exceptions, before the wire too, and a value too long for its index.
+_INVALID_VALUE = ("22", "54000")
+_DIVISION_BY_ZERO = "22012"
 _FAILED = "a statement failed"
+
+log = structlog.get_logger()
 
 
 def translate_errors(engine: Engine) -> None:
@@ -40,6 +47,7 @@ def _translate(context: ExceptionContext) -> None:
         return
     if context.connection is not None and context.connection.in_transaction():
         _info(context.connection)[_FAILED] = True
+    hide_values(context)
     sqlstate = getattr(error, "sqlstate", None) or ""
     if sqlstate == _QUERY_CANCELLED:
         raise StatementTimeout from error
@@ -47,10 +55,36 @@ def _translate(context: ExceptionContext) -> None:
         raise TransactionConflict from error
     if isinstance(error, context.dialect.loaded_dbapi.InvalidCachedStatementError):
         raise StalePlan from error
+    if sqlstate.startswith(_INVALID_VALUE) and sqlstate != _DIVISION_BY_ZERO:
+        # The type of the field should have refused it.
+        log.warning("invalid value", error=str(error))
+        raise InvalidValue from error
     if isinstance(error, OSError) or sqlstate.startswith(_GONE):
         context.is_disconnect = True
     if context.is_disconnect:
         raise DatabaseUnavailable from error
+
+
+def hide_values(context: ExceptionContext) -> None:
+    """Leave of an error its type, its SQLSTATE and names of the schema.
+
+    Messages of PostgreSQL and of its driver quote rows and arguments, and whatever shows an error
+    would show them: log, spans, and errors that have it as their cause.
+    """
+    wrapper, error = context.sqlalchemy_exception, context.original_exception
+    driver: Any = getattr(error, "orig", None) or error
+    sqlstate = getattr(driver, "sqlstate", None)
+    # Without one it is the client's side of the protocol, or a value of the wrong type.
+    if wrapper is None or (driver is not error and sqlstate is None):
+        return
+    found = {
+        name: getattr(driver, f"{name}_name", None) for name in ("table", "column", "constraint")
+    }
+    names = [f"{name} {known}" for name, known in found.items() if known]
+    said = " ".join([type(driver).__name__, sqlstate or "", *names]).rstrip()
+    for each in (driver, error, wrapper):
+        each.args = (said,)
+    driver.detail = driver.hint = driver.__cause__ = driver.__context__ = None
 
 
 def _refuse_failed(connection: Connection) -> None:

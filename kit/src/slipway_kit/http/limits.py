@@ -46,7 +46,8 @@ def cors_arguments(server: ServerSettings) -> dict[str, Any]:
 class RequestLimits:
     """Answers 413 to a body over the limit, and 504 without a first byte before the deadline.
 
-    The deadline is `seconds`, or less by the header Request-Timeout. A late request is cancelled,
+    The deadline is `seconds`, or less by the header Request-Timeout: then the answer is 408, for it
+    is the client that had too little time. A late request is cancelled,
     but a plain `def` route keeps its thread until it returns. A stream that has begun has no
     deadline. A body with a content-length is refused at once, another one when it exceeds the
     limit.
@@ -78,11 +79,11 @@ class RequestLimits:
         if _TIMEOUT in headers:
             asked = request_context.parse_timeout(headers[_TIMEOUT].decode("latin-1"))
             seconds = min(asked or seconds, seconds)
-        timed = _TimedRequest(scope, receive, send, seconds)
+        timed = _TimedRequest(scope, receive, send, seconds, by_client=seconds < self._seconds)
         # Its arrival, if it waited for admission.
         began: float = scope.get("arrived") or self._clock()
         timed.deadline = began + seconds
-        if seconds < self._seconds:
+        if timed.by_client:
             timed.timer = asyncio.get_running_loop().call_later(seconds, timed.expire)
         else:
             self._waiting[timed] = timed.deadline
@@ -147,13 +148,16 @@ class _TimedRequest:
 
     __slots__ = (
         *("_receive", "_scope", "_seconds", "_send", "_started", "_task"),
-        *("deadline", "queue_limit", "timeout_answer", "timer"),
+        *("by_client", "deadline", "queue_limit", "timeout_answer", "timer"),
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, seconds: float, *, by_client: bool
+    ) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._seconds, self._started = seconds, False
         self._task = asyncio.current_task()
+        self.by_client = by_client
         self.deadline: float | None = None
         # Of a deadline of its own.
         self.timer: asyncio.TimerHandle | None = None
@@ -161,7 +165,7 @@ class _TimedRequest:
         self.timeout_answer: asyncio.Task[None] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Pass a message on, unless the request was answered with 504."""
+        """Pass a message on, unless the request was answered for being late."""
         if self.timeout_answer is not None:
             # Dropped.
             return asyncio.sleep(0)
@@ -177,12 +181,13 @@ class _TimedRequest:
             self.timer.cancel()
 
     def expire(self) -> None:
-        """Answer 504 and cancel the request, unless its answer has begun."""
+        """Answer and cancel the request, unless its answer has begun."""
         if not self._started and self._task is not None:
             self.timeout_answer = asyncio.create_task(self._answer())
             self._task.cancel()
 
     async def _answer(self) -> None:
         detail = f"The request was not answered within its {self._seconds:g} s."
-        response = problem_response(504, detail, self._scope)
+        status = 408 if self.by_client else 504
+        response = problem_response(status, detail, self._scope)
         await response(self._scope, self._receive, self._send)

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi import FastAPI
 from opentelemetry import trace
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.errors import ServiceError
 from slipway_kit.http.probes import Drain
 from slipway_kit.http.problem_details import problem_response
-from slipway_kit.http.records import WEBSOCKET, FinishedRequest, Records
+from slipway_kit.http.records import CLIENT_GONE, WEBSOCKET, FinishedRequest, Records
 from slipway_kit.http.routes import route_of
 from slipway_kit.runtime import runtime_of
 from slipway_kit.tracing.provider import Traces
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("access")
 Headers = list[tuple[bytes, bytes]]
 
-_CLIENT_GONE = 499
 _OURS = frozenset({b"x-request-id", b"x-processed-time", b"connection"})
 # Request ids that are safe in logs and headers: no spaces, quotes or line ends.
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -55,7 +57,9 @@ class ObservationMiddleware:
 
     Every answer, errors and streams included, carries X-Request-ID, X-Processed-Time (seconds to
     its first byte) and the security headers that it does not set itself. An unhandled exception
-    is a 500 problem without details; a request that is cancelled while the worker drains is 503.
+    is the answer of the app's handler for `Exception`, or a 500 problem without details; a request
+    that is cancelled is 503. A client that leaves before its answer begins is 499, whatever the app
+    makes of it.
     """
 
     def __init__(  # noqa: PLR0913 (each is used)
@@ -77,56 +81,105 @@ class ObservationMiddleware:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        observer = RequestObserver(self, scope, send)
+        observer = RequestObserver(self, scope, receive, send)
         bound = _REQUEST_ID.set(observer.request_id)
         spans = self._traces.spans
         span = None if spans is None else spans.open(scope, observer.headers, observer.random)
         observer.span = span
         error: BaseException | None = None
         try:
-            await self._app(scope, receive, observer.send)
-        except asyncio.CancelledError as cancelled:
-            if not self.drain.draining or observer.answer_started:
-                error = cancelled
-                raise
-            # Not raised once answered: the server would log it as an error.
-            detail, headers = "The service is restarting; try again.", {"Retry-After": "1"}
-            problem = problem_response(503, detail, scope, headers=headers)
-            await problem(scope, receive, observer.send)
-        except Exception as unhandled:
-            trace.get_current_span().record_exception(unhandled)
-            request = {"method": scope.get("method"), "path": scope["path"]}
-            reason = unhandled if isinstance(unhandled, ServiceError) else unhandled.__cause__
-            if observer.answer_started and isinstance(reason, ServiceError):
-                log.warning("answer broken off", reason=str(reason), **request)
-            else:
-                log.exception("unhandled error", **request)
-            if observer.answer_started:
-                # The server closes the connection, so that half an answer does not look complete.
+            await self._app(scope, observer.receive, observer.send)
+            if not observer.answer_started:
+                bug = RuntimeError("The application returned without an answer.")
+                await self._answer(bug, scope, observer)
+        except (ClientDisconnect, WebSocketDisconnect):
+            # Nobody is left to be answered.
+            pass
+        except GeneratorExit as closed:
+            error = closed
+            raise
+        except BaseException as unhandled:
+            if await self._answer(unhandled, scope, observer):
                 error = unhandled
                 raise
-            problem = problem_response(500, "The service failed; its log says how.", scope)
-            await problem(scope, receive, observer.send)
         finally:
             finished = observer.finished()
             self._record(finished)
             if span is not None:
-                span.close(scope, route=finished.route, status=observer.status, error=error)
+                span.close(scope, route=finished.route, status=finished.status, error=error)
             _REQUEST_ID.reset(bound)
+
+    async def _answer(
+        self, error: BaseException, scope: Scope, observer: "RequestObserver"
+    ) -> bool:
+        """Answer in place of the app; return whether the server must see the error too."""
+        task, late = asyncio.current_task(), observer.answer_started
+        # Not when the app awaited a task that was cancelled.
+        cancelled = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
+        if not cancelled:
+            _report(error, scope, late=late)
+        if late:
+            # The server answers a handshake with 500. Another connection it closes, so that half an
+            # answer does not look complete.
+            observer.status = observer.status or 500
+            return True
+        if cancelled:
+            detail, headers = "The service is restarting; try again.", {"Retry-After": "1"}
+            problem = problem_response(503, detail, scope, headers=headers)
+            await problem(scope, observer.receive, observer.send)
+            # Once answered, the server would log it as an error.
+            return not self.drain.draining
+        if isinstance(error, Exception):
+            await _answer_by_handler(error, scope, observer)
+        if not observer.answer_started:
+            problem = problem_response(500, "The service failed; its log says how.", scope)
+            await problem(scope, observer.receive, observer.send)
+        return False
+
+
+def _report(error: BaseException, scope: Scope, *, late: bool) -> None:
+    """Record an unhandled error in the span and in the log."""
+    trace.get_current_span().record_exception(error)
+    request = {"method": scope.get("method"), "route": route_of(scope, status=500)}
+    reason = error if isinstance(error, ServiceError) else error.__cause__
+    if late and isinstance(reason, ServiceError):
+        log.warning("answer broken off", reason=str(reason), **request)
+    else:
+        log.error("unhandled error", exc_info=error, **request)
+
+
+async def _answer_by_handler(error: Exception, scope: Scope, observer: "RequestObserver") -> None:
+    """Let the app's own handler for `Exception` answer, if there is one."""
+    handlers = getattr(scope.get("app"), "exception_handlers", {})
+    handler = handlers.get(Exception) or handlers.get(500)
+    if handler is None:
+        return
+
+    async def fail(*_: object) -> None:
+        raise error
+
+    try:
+        answer = ExceptionMiddleware(fail, {Exception: handler})
+        await answer(scope, observer.receive, observer.send)
+    except Exception:
+        log.exception("the handler of unhandled errors failed")
 
 
 class RequestObserver:
     """The state of one request."""
 
     __slots__ = (
-        *("_length", "_middleware", "_scope", "_send", "_started"),
+        *("_length", "_middleware", "_receive", "_scope", "_send", "_started"),
         *("headers", "random", "request_id", "span", "status"),
     )
 
-    def __init__(self, middleware: ObservationMiddleware, scope: Scope, send: Send) -> None:
+    def __init__(
+        self, middleware: ObservationMiddleware, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         # Its arrival, if it waited for admission.
         self._started: float = scope.get("arrived") or middleware.clock()
-        self._middleware, self._scope, self._send = middleware, scope, send
+        self._middleware, self._scope = middleware, scope
+        self._receive, self._send = receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.span: RequestSpan | None = None
         self.status: int | None = None
@@ -142,6 +195,13 @@ class RequestObserver:
         """Whether it is too late for another answer; a WebSocket never has another."""
         return self.status is not None or self._scope["type"] != "http"
 
+    async def receive(self) -> Message:
+        """Pass a message on, and note a client that leaves before its answer."""
+        message = await self._receive()
+        if self.status is None and message["type"] == "http.disconnect":
+            self.status = CLIENT_GONE
+        return message
+
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, with our headers on the first."""
         kind = message["type"]
@@ -150,7 +210,8 @@ class RequestObserver:
             if span is not None and span.recorded and not message.get("more_body"):
                 span.answered()
         elif kind in ("http.response.start", "websocket.http.response.start"):
-            self.status = message["status"]
+            if self.status != CLIENT_GONE:
+                self.status = message["status"]
             self._add_headers(message)
         elif kind == "websocket.accept":
             self.status = 101
@@ -184,7 +245,7 @@ class RequestObserver:
 
     def finished(self) -> FinishedRequest:
         """Return its record."""
-        scope, status = self._scope, self.status or _CLIENT_GONE
+        scope, status = self._scope, self.status or CLIENT_GONE
         received = self.headers.get(b"content-length", b"")
         # Positional arguments take half the time of keywords.
         return FinishedRequest(

@@ -18,7 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from slipway_kit.errors import MAX_TEXT, Overloaded, ServiceError, cause
+from slipway_kit.errors import MAX_TEXT, DeadlineExceeded, Overloaded, ServiceError, cause
+from slipway_kit.request_context import client_deadline_passed
 
 MEDIA_TYPE = "application/problem+json"
 # Bounds the answer to a request with thousands of invalid fields.
@@ -52,7 +53,7 @@ def install(app: FastAPI) -> None:
     """Answer our errors and the framework's with problems.
 
     There is no handler for `Exception`, which Starlette would run outside every middleware, without
-    the request id. The outermost middleware answers those.
+    the request id. The outermost middleware answers those, or calls the owner's.
     """
     app.exception_handler(ServiceError)(_service_error)
     app.exception_handler(HTTPException)(_http_exception)
@@ -94,10 +95,13 @@ def title(status: int) -> str:
 
 
 async def _service_error(request: Request, error: ServiceError) -> Response:
+    status = error.status
+    if isinstance(error, DeadlineExceeded) and client_deadline_passed():
+        status = HTTPStatus.REQUEST_TIMEOUT
     # Shed requests are counted: a log line for each would cost more than the refusal.
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Overloaded):
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Overloaded):
         log.warning("service error", error=type(error).__name__, cause=cause(error))
-    return problem_response(error.status, str(error), request.scope, headers=error.headers)
+    return problem_response(status, str(error), request.scope, headers=error.headers)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:

@@ -24,6 +24,8 @@ _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"
 NO_ROUTE = "none"
 # In place of a method; the instrumentator measures HTTP only.
 WEBSOCKET = "WEBSOCKET"
+# The status of a client that left before its answer; it is a label of its own.
+CLIENT_GONE = 499
 
 # Takes seconds, bytes received and bytes sent, as the length headers say.
 Count = Callable[[float, int, int], None]
@@ -79,7 +81,8 @@ class Records:
         """Return the function that counts a request of this method, handler and status."""
         if method == WEBSOCKET or handler in PROBES:
             return _ignore
-        return self.counter(method_label(method), f"{status // 100}xx", handler)
+        label = "499" if status == CLIENT_GONE else f"{status // 100}xx"
+        return self.counter(method_label(method), label, handler)
 
     def count_by_instrumentator(self, method: str, status: str, handler: str) -> Count:
         """Return a function that counts by the instrumentator's own."""

@@ -58,8 +58,10 @@ class LogSetup:
         # Requests have a line of our own; without a handler uvicorn writes none.
         access = logging.getLogger("uvicorn.access")
         access.handlers, access.propagate = [], False
-        # It logs its selector at the start.
-        logging.getLogger("asyncio").setLevel(logging.WARNING)
+        # They log a selector at the start, and what outbound calls send.
+        for name in ("asyncio", "httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("uvicorn.error").addFilter(_of_no_websocket)
         logging.captureWarnings(capture=True)
 
     def _shared(self) -> list[Processor]:
@@ -129,6 +131,11 @@ def _shorten(_: object, __: str, event: EventDict) -> EventDict:
         if event.get("mode") is None:
             event.pop("mode", None)
     return event
+
+
+def _of_no_websocket(record: logging.LogRecord) -> bool:
+    """Drop lines of uvicorn and websockets on handshakes, which show the query, and on messages."""
+    return record.levelno >= logging.WARNING or "websockets" not in record.pathname
 
 
 def _add_trace(_: object, __: str, event: EventDict) -> EventDict:

@@ -6,11 +6,12 @@ Without an endpoint nothing of the SDK is imported, and requests do no tracing w
 import os
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import propagate, trace
+from opentelemetry.semconv.attributes.url_attributes import URL_FULL
 
 from slipway_kit.trace_context import TRACE_CONTEXT
 from slipway_kit.tracing.settings import TracingSettings
@@ -94,12 +95,23 @@ async def open_tracing(
 
 
 def trace_client(client: "httpx.AsyncClient") -> None:
-    """Make a span for each attempt of `client` and propagate the trace, if tracing is open."""
+    """Make a span for each attempt of `client` and propagate the trace, if tracing is open.
+
+    A span has no query of its URL: any parameter may hold a secret.
+    """
     if not recording():
         return
     from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor  # noqa: PLC0415
 
-    HTTPXClientInstrumentor.instrument_client(client)
+    HTTPXClientInstrumentor.instrument_client(client, request_hook=_without_query)
+
+
+async def _without_query(span: trace.Span, request: Any) -> None:
+    # The instrumentation hides a password.
+    url = str(request.url.copy_with(query=None, username=None, password=None))
+    # The second by the outdated conventions, if the environment asks for them.
+    for name in {URL_FULL, "http.url"} & (getattr(span, "attributes", None) or {}).keys():
+        span.set_attribute(name, url)
 
 
 def recording() -> bool:

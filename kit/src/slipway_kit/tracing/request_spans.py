@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
@@ -24,7 +24,6 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
-from starlette.websockets import WebSocketDisconnect
 
 from slipway_kit.trace_context import TRACE_CONTEXT
 from slipway_kit.tracing.span_factory import SpanFactory
@@ -39,13 +38,7 @@ _SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 _METHODS = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
 )
-# Query parameters that the conventions require to redact.
-_SECRETS = (
-    *("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token"),
-    *("X-Goog-Signature", "sig"),
-)
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
-_NORMAL_CLOSE = (1000, 1001)
 _PACKAGE_PREFIX = "slipway_kit."
 _EMPTY_CONTEXT = Context()
 _TRACE_CONTEXT = (b"traceparent", b"tracestate")
@@ -78,7 +71,7 @@ class RequestSpan(Protocol):
         """Note the end of the response; background tasks may follow."""
 
     def close(
-        self, scope: Scope, *, route: str | None, status: int | None, error: BaseException | None
+        self, scope: Scope, *, route: str | None, status: int, error: BaseException | None
     ) -> None:
         """End the span; `error` is an exception that no response has handled."""
 
@@ -123,7 +116,7 @@ class RecordedSpan:
         self._until = time.time_ns()
 
     def close(
-        self, scope: Scope, *, route: str | None, status: int | None, error: BaseException | None
+        self, scope: Scope, *, route: str | None, status: int, error: BaseException | None
     ) -> None:
         """End the span; `error` is an exception that no response has handled."""
         _detach(self)
@@ -132,7 +125,7 @@ class RecordedSpan:
         if route is not None:
             span.update_name(f"{_method_name(scope)} {route}")
             found["http.route"] = route
-        if status is not None and scope["type"] == "http":
+        if scope["type"] == "http":
             found["http.response.status_code"] = status
         if failure := _error_type(scope, status, error):
             found["error.type"] = failure
@@ -163,16 +156,12 @@ def _detach(span: UnrecordedSpan | RecordedSpan) -> None:
     del span.token
 
 
-def _error_type(scope: Scope, status: int | None, error: BaseException | None) -> str | None:
+def _error_type(scope: Scope, status: int, error: BaseException | None) -> str | None:
     """Return `error.type`, or `None` when the server is not at fault."""
-    if isinstance(error, WebSocketDisconnect) and error.code in _NORMAL_CLOSE:
-        return None
     if error is not None:
         return _public_name(type(error))
     if scope["type"] == "websocket":
         return None
-    if status is None:
-        return "incomplete_response"
     return str(status) if status >= 500 else None  # noqa: PLR2004 (server errors)
 
 
@@ -247,7 +236,10 @@ def _method_name(scope: Scope) -> str:
 
 
 def _attributes(scope: Scope, headers: Headers) -> Attributes:
-    """Return the attributes that are known before the request is handled."""
+    """Return the attributes that are known before the request is handled.
+
+    There is no `url.query`: any parameter may hold a secret.
+    """
     found: Attributes = {"url.scheme": scope["scheme"]}
     # A list in some servers.
     host, port = scope.get("server") or (None, None)
@@ -259,10 +251,7 @@ def _attributes(scope: Scope, headers: Headers) -> Attributes:
         found["http.request.method"] = method
     else:
         found |= {"http.request.method": "_OTHER", "http.request.method_original": method}
-    found |= {"network.protocol.version": scope["http_version"], "url.path": scope["path"]}
-    if query := scope["query_string"]:
-        found["url.query"] = _redacted(query.decode("latin-1"))
-    return found
+    return found | {"network.protocol.version": scope["http_version"], "url.path": scope["path"]}
 
 
 # A service has few host names; a client that sends many only evicts entries.
@@ -283,11 +272,3 @@ def _server(
         port = port or _PORTS.get(scheme)
     known = {"server.address": address, "server.port": port}
     return {name: value for name, value in known.items() if value is not None and address}
-
-
-def _redacted(query: str) -> str:
-    """Redact the secret parameters of a query."""
-    if not any(name in query for name in _SECRETS):
-        return query
-    pairs = parse_qsl(query, keep_blank_values=True)
-    return urlencode([(name, "REDACTED" if name in _SECRETS else text) for name, text in pairs])

@@ -62,6 +62,7 @@ class Request:
 
     deadline: float | None
     queue_limit: Limit | None = None
+    by_client = False
 
 
 def connections(state: str) -> float | None:
@@ -409,12 +410,14 @@ async def test_each_call_is_measured_by_its_outcome(upstream: Upstream) -> None:
 
 
 async def test_each_try_is_a_span_and_takes_the_trace_along(upstream: Upstream) -> None:
-    upstream.statuses["/ok"] = [503]
+    upstream.statuses["/ok?token=hunter2"] = [503]
     with recorded_spans() as recorded:
         async with opened() as client:
             with trace.get_tracer(__name__).start_as_current_span("request"):
-                await client.get(f"{upstream.url}/ok")
+                await client.get(f"{upstream.url}/ok?token=hunter2")
     *tries, request = recorded.get_finished_spans()
+    assert all(f"{upstream.url}/ok" in (each.attributes or {}).values() for each in tries)
+    assert "hunter2" not in "".join(each.to_json() for each in tries)
     assert [each.parent for each in tries] == [request.get_span_context()] * 2
     sent = [headers["traceparent"].split("-")[1:3] for headers in upstream.headers]
     spans = [each.get_span_context() or trace.INVALID_SPAN_CONTEXT for each in tries]

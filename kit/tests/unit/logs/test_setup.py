@@ -43,6 +43,19 @@ def test_uvicorn_writes_no_line_of_its_own_for_a_request() -> None:
     assert not logging.getLogger("uvicorn.access").hasHandlers()
 
 
+def test_no_library_writes_what_requests_and_calls_hold(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.LogSetup(level="DEBUG", json=True).apply()
+    server = logging.getLogger("uvicorn.error")
+    for path in ("uvicorn/protocols/websockets/websockets_impl.py", "websockets/server.py"):
+        for level in (logging.INFO, logging.ERROR):
+            server.handle(server.makeRecord("x", level, path, 1, f"{level}", (), None))
+    for name in ("httpx", "httpcore.http11"):
+        logging.getLogger(name).info("GET https://api.example/?token=hunter2")
+    assert [line["event"] for line in written(capsys)] == [str(logging.ERROR)] * 2
+
+
 def test_a_traceback_is_one_line_of_json_without_local_variables(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

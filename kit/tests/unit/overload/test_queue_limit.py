@@ -206,6 +206,7 @@ def test_a_request_knows_the_last_queue_limit_it_needed() -> None:
     class Request:
         deadline: float | None = None
         queue_limit: Limit | None = None
+        by_client = False
 
     def use(held: Held) -> Limit | None:
         request = Request()

@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, _get_from_env_or_default
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
-from starlette.websockets import WebSocketDisconnect
 
 import slipway_kit
 from kit.tests.support.tracing import SCOPE, untouched_tracing
@@ -76,7 +75,7 @@ class Spans:
         *,
         headers: dict[bytes, bytes] | None = None,
         route: str | None = "/a",
-        status: int | None = 200,
+        status: int = 200,
         error: BaseException | None = None,
         **scope: Any,
     ) -> Any:
@@ -95,7 +94,9 @@ def spans() -> Iterator[Spans]:
 
 
 def test_a_span_has_the_attributes_of_the_convention(spans: Spans) -> None:
-    found = spans.request(headers={b"host": b"shop.example:81"}, query_string=b"q=1")
+    found = spans.request(
+        headers={b"host": b"shop.example:81"}, query_string=b"token=secret&secret"
+    )
     assert (found.name, found.kind) == ("GET /a", trace.SpanKind.SERVER)
     assert dict(found.attributes) == {
         "http.request.method": "GET",
@@ -105,7 +106,6 @@ def test_a_span_has_the_attributes_of_the_convention(spans: Spans) -> None:
         "server.address": "shop.example",
         "server.port": 81,
         "url.path": "/a",
-        "url.query": "q=1",
         "url.scheme": "http",
     }
 
@@ -130,20 +130,6 @@ def test_the_server_is_what_the_client_asked_for(
     assert (found.get("server.address"), found.get("server.port")) == (address, port)
 
 
-@pytest.mark.parametrize(
-    ("query", "shown"),
-    [
-        (b"a=1&a=2&b=", "a=1&a=2&b="),
-        (b"sig=secret&a=1", "sig=REDACTED&a=1"),
-        (b"a=1&X-Amz-Signature=secret", "a=1&X-Amz-Signature=REDACTED"),
-        (b"design=blue", "design=blue"),
-        (b"\xff=\xfe", "\xff=\xfe"),
-    ],
-)
-def test_a_query_is_shown_without_its_secrets(spans: Spans, query: bytes, shown: str) -> None:
-    assert spans.request(query_string=query).attributes["url.query"] == shown
-
-
 def test_a_method_that_nobody_knows_is_another_one(spans: Spans) -> None:
     found = spans.request(method="PROPFIND")
     assert found.name == "HTTP /a"
@@ -157,15 +143,13 @@ def test_a_method_that_nobody_knows_is_another_one(spans: Spans) -> None:
         (200, None, None),
         (499, None, None),
         (500, None, "500"),
-        (None, None, "incomplete_response"),
         (200, ZeroDivisionError(), "ZeroDivisionError"),
-        (None, WebSocketDisconnect(1006), "starlette.websockets.WebSocketDisconnect"),
         (200, Unavailable(), "slipway_kit.errors.Unavailable"),
         (200, DatabaseUnavailable(), "slipway_kit.db.DatabaseUnavailable"),
     ],
 )
 def test_what_the_server_is_to_blame_for_is_an_error(
-    spans: Spans, status: int | None, error: BaseException | None, kind: str | None
+    spans: Spans, status: int, error: BaseException | None, kind: str | None
 ) -> None:
     found = spans.request(status=status, error=error)
     assert found.attributes.get("error.type") == kind
@@ -192,7 +176,7 @@ def test_an_error_of_the_library_is_named_as_a_stranger_imports_it(spans: Spans)
 
 @pytest.mark.parametrize(
     ("error", "failed"),
-    [(None, False), (WebSocketDisconnect(1001), False), (WebSocketDisconnect(1011), True)],
+    [(None, False), (ZeroDivisionError(), True)],
 )
 def test_a_socket_is_a_span_that_fails_when_it_breaks(
     spans: Spans, error: BaseException | None, *, failed: bool
