@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -47,7 +48,7 @@ listen service
 """
 
 
-def problem(answer: bytes) -> dict[str, str]:
+def problem(answer: bytes) -> dict[str, Any]:
     """Return the problem of an answer that says what every answer says."""
     head, _, body = answer.partition(b"\r\n\r\n")
     found = json.loads(body)

@@ -15,7 +15,7 @@ from slipway_kit.errors import SettingsError, error_lines
 
 def variables(settings: DatabaseSettings) -> dict[str, str]:
     """Return what libpq reads from the environment; arguments would show the password."""
-    address, tls = settings.address, settings.address.tls
+    address = settings.address
     found = {
         "PGHOST": address.host,
         "PGPORT": str(address.port),
@@ -23,10 +23,10 @@ def variables(settings: DatabaseSettings) -> dict[str, str]:
         "PGPASSWORD": settings.connect_arguments["password"],
         "PGDATABASE": address.name,
         "PGAPPNAME": address.application_name,
-        "PGSSLMODE": tls.mode,
-        "PGSSLROOTCERT": tls.root,
-        "PGSSLCERT": tls.certificate,
-        "PGSSLKEY": tls.key,
+        "PGSSLMODE": address.sslmode,
+        "PGSSLROOTCERT": address.sslrootcert,
+        "PGSSLCERT": address.sslcert,
+        "PGSSLKEY": address.sslkey,
     }
     return {name: value for name, value in found.items() if value}
 

@@ -395,7 +395,7 @@ async def test_a_websocket_has_a_deadline_until_it_is_accepted() -> None:
 
     limits = RequestLimits(app, max_bytes=9, seconds=0.05)
     for path in ("/accepted", "/late"):
-        scope = {"type": "websocket", "path": path, "headers": []}
+        scope: dict[str, Any] = {"type": "websocket", "path": path, "headers": []}
         await limits(
             scope | {"extensions": {"websocket.http.response": {}}}, nothing_to_receive, send
         )
