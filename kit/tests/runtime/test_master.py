@@ -317,7 +317,10 @@ def test_behind_a_prefix_the_document_names_it_and_routes_answer(start: Start) -
     for stripped in ("/health", "/livez", "/health?a=1"):
         for kept in (stripped, f"/shop{stripped}"):
             assert service.get(kept)[0] == 200, kept
-    for missing in ("/shop", "/shop/", "/shop?a=1", "/shopping/health", "/shop/shop/health"):
+    for at_start in ("/", "/shop", "/shop/", "/shop?a=1"):
+        status, headers, _ = service.get(at_start)
+        assert (status, headers["location"]) == (307, "/shop/docs"), at_start
+    for missing in ("/shopping/health", "/shop/shop/health"):
         assert service.get(missing)[0] == 404, missing
     document = json.loads(service.get("/shop/openapi.json")[2])
     assert document["servers"] == [{"url": "/shop"}]
