@@ -20,6 +20,7 @@ from slipway_kit.db.migrations import MigrationError, applied_versions
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.dev.postgres_server import Account
+from slipway_kit.dev.programs import end_with_us
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +48,7 @@ def bouncer_port(postgres_url: str) -> Iterator[int]:
         config, log = Path(home) / "pgbouncer.ini", Path(home) / "log"
         config.write_text(CONFIG.format(folder=folder, port=port))
         Path(home).chmod(0o755)
-        process = Account.current().start(program, config, log=log)
+        process = Account.current().start(program, config, log=log, preexec_fn=end_with_us())
         try:
             ports.wait_open(port)
             yield port

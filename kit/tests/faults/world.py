@@ -54,7 +54,7 @@ class Database:
     def start(self) -> None:
         """Start it, and return when it answers."""
         self._server.forget_stranger()
-        self._server.start(POSTGRES)
+        self._server.start(POSTGRES, preexec_fn=end_with_us())
 
     def stop(self) -> None:
         """Stop it, as a restart of the machine would."""

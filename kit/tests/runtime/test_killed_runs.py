@@ -11,9 +11,10 @@ from kit.tests.runtime.harness import environment
 from kit.tests.support.paths import SERVICE
 
 KILL = """
-def killed(pid):
-    started = psutil.Process(pid)
-    print(*[each.pid for each in [started, *started.children(recursive=True)]], flush=True)
+def killed(*pids):
+    started = [psutil.Process(pid) for pid in pids]
+    children = [child for each in started for child in each.children(recursive=True)]
+    print(*[each.pid for each in [*started, *children]], flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 HARNESS = """
@@ -21,6 +22,13 @@ from kit.tests.runtime.harness import SCENARIOS, Service, environment
 service = Service(Path(sys.argv[1]), SCENARIOS, environment(sys.argv[2]))
 service.wait_ready(2)
 killed(service.master)
+"""
+FAULTS = """
+from kit.tests.faults.world import Database, WatchedService, settings
+database = Database()
+service = WatchedService(Path(sys.argv[1]), settings(database))
+service.wait_ready(2)
+killed(service.master, database.processes()[0].pid)
 """
 REAL_START = """
 from slipway_kit.testing import checks
@@ -30,7 +38,9 @@ checks.start(Path.cwd(), sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("program", [HARNESS, REAL_START], ids=["harness", "real start"])
+@pytest.mark.parametrize(
+    "program", [HARNESS, FAULTS, REAL_START], ids=["harness", "faults", "real start"]
+)
 def test_a_killed_run_leaves_no_server(program: str, tmp_path: Path, migrated_url: str) -> None:
     imports = "import os, psutil, signal, sys\nfrom pathlib import Path\n"
     done = subprocess.run(

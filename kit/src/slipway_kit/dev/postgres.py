@@ -21,6 +21,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from slipway_kit.dev.postgres_server import PostgresError, Server, data_folder, locked, own
+from slipway_kit.dev.programs import end_with_us
 
 SERVICE = Path.cwd()
 # Where this package is found, from any folder.
@@ -102,7 +103,7 @@ def keep() -> None:
     server = Server(folder, programs=order["programs"] and Path(order["programs"]))
     try:
         server.initialise(order["files"])
-        server.start({**THROW_AWAY, **order["conf"]})
+        server.start({**THROW_AWAY, **order["conf"]}, preexec_fn=end_with_us())
         print(json.dumps({"url": server.url}), flush=True)
         sys.stdin.read()
     except PostgresError as error:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,9 @@ class Account:
         nobody = pwd.getpwnam("nobody")
         return cls(nobody.pw_uid, nobody.pw_gid)
 
-    def start(self, *command: object, log: Path) -> subprocess.Popen[bytes]:
+    def start(
+        self, *command: object, log: Path, preexec_fn: Callable[[], None] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start `command` as this user, in a session of its own, writing to `log`."""
         user, group = (None, None) if os.geteuid() else (self.uid, self.gid)
         with log.open("ab") as out:
@@ -56,6 +58,7 @@ class Account:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=preexec_fn,  # noqa: PLW1509 (it only makes system calls)
                 user=user,
                 group=group,
                 extra_groups=None if user is None else [],
@@ -202,12 +205,19 @@ class Server:
             os.chown(path, account.uid, account.gid)
         done.touch()
 
-    def start(self, conf: Mapping[str, str]) -> None:
+    def start(
+        self, conf: Mapping[str, str], *, preexec_fn: Callable[[], None] | None = None
+    ) -> None:
         """Start it with the settings of `conf` and return when it answers."""
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.data), **conf}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         process = Account.current().start(
-            (self.programs or own_programs()) / "postgres", "-D", self.data, *options, log=self.log
+            (self.programs or own_programs()) / "postgres",
+            "-D",
+            self.data,
+            *options,
+            log=self.log,
+            preexec_fn=preexec_fn,
         )
         deadline = time.monotonic() + START_SECONDS
         while not self.ready():
