@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
@@ -33,6 +33,18 @@ def plain() -> str:
 @router.get("/broken")
 async def broken() -> None:
     raise ZeroDivisionError("details that no client may read")
+
+
+@router.head("/own")
+async def own() -> Response:
+    return Response(headers={"X-Own": "head"})
+
+
+@router.get("/own")
+@router.get("/with/slash/")
+@router.get("/with/{name:path}/")
+async def with_slash() -> str:
+    return "found"
 
 
 @router.get("/stream", response_class=StreamingResponse)
@@ -162,6 +174,48 @@ def test_browsers_of_allowed_origins_alone_may_call() -> None:
     assert refused.status_code == 400
     assert "Access-Control-Allow-Origin" not in refused.headers
     assert "X-Request-ID" in called.headers["Access-Control-Expose-Headers"]
+
+
+def test_an_allowed_origin_may_read_a_500() -> None:
+    with client(cors_origins=("https://shop.example",)) as opened:
+        seen = opened.get("/edge/broken", headers={"Origin": "https://shop.example"})
+        hidden = opened.get("/edge/broken", headers={"Origin": "https://evil.example"})
+    assert seen.status_code == hidden.status_code == 500
+    assert seen.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert "Access-Control-Allow-Origin" not in hidden.headers
+
+
+@pytest.mark.parametrize("path", ["/livez", "/health", "/edge/plain", "/edge/stream"])
+def test_head_is_the_head_of_get(edge: TestClient, path: str) -> None:
+    got, head = edge.get(path), edge.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    names = {"content-type", "content-length"}
+    assert {name: head.headers.get(name) for name in names} == {
+        name: got.headers.get(name) for name in names
+    }
+    with capture_logs() as lines:
+        edge.head(path)
+    assert [line["route"] for line in lines if line.get("method") == "HEAD"] in ([], [path])
+
+
+def test_head_of_what_has_no_get_is_405_and_a_route_of_its_own_is_kept(edge: TestClient) -> None:
+    assert edge.head("/edge/bodies/a").status_code == 405
+    assert edge.head("/edge/own").headers["X-Own"] == "head"
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/edge/plain/", "../plain"),
+        ("/edge/plain/?a=%20b&c", "../plain?a=%20b&c"),
+        ("/edge/with/slash", "./slash/"),
+        ("/edge/with/a%3Ab%2F%E2%82%AC", "./%E2%82%AC/"),
+    ],
+)
+def test_a_redirect_of_slashes_names_no_host(edge: TestClient, path: str, location: str) -> None:
+    answer = edge.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (307, location)
+    assert edge.get(path).status_code == 200
 
 
 def test_without_origins_no_browser_may_call(edge: TestClient) -> None:

@@ -1,6 +1,7 @@
 """Settings of the process model and of the HTTP server."""
 
 import math
+import re
 import socket
 from typing import Annotated, Literal
 
@@ -12,6 +13,10 @@ from slipway_kit.config.group import COMMAS, Group
 from slipway_kit.errors import SettingsError
 
 MIB = 1024 * 1024
+# Browsers leave out the usual port.
+_ORIGIN = re.compile(
+    r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9_.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]*)?"
+)
 
 
 class ServerSettings(Group):
@@ -134,8 +139,11 @@ class ServerSettings(Group):
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            if origin != "*" and not origin.startswith(("http://", "https://")):
-                raise ValueError(f"{origin!r} is no origin like https://example.org")
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin as browsers send it, like https://example.org:8443: "
+                    "in lower case, without path, wildcard or the usual port"
+                )
         return value
 
     @field_validator("root_path")

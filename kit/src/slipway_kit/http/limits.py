@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slipway_kit import request_context
 from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
+from slipway_kit.http.head import serve_head
 from slipway_kit.http.problem_details import problem_response
 from slipway_kit.overload.route_shedding import RouteShedding
 from slipway_kit.runtime import runtime_of
@@ -90,14 +92,15 @@ class RequestLimits:
             if self._timer is None:
                 self._schedule_expiry(seconds)
         request_context.begin(timed)
+        app = partial(serve_head, self._app) if scope.get("method") == "HEAD" else self._app
         try:
             if scope["type"] == "websocket" or (
                 scope["http_version"].startswith("1") and _OF_BODIES.isdisjoint(headers)
             ):
-                await self._app(scope, receive, timed.send)
+                await app(scope, receive, timed.send)
             else:
                 length = headers.get(b"content-length", b"")
-                await self._limited(scope, receive, timed.send, length)
+                await self._limited(app, scope, receive, timed.send, length)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if timed.timeout_answer is None or (task and task.uncancel() > 0):
@@ -110,7 +113,9 @@ class RequestLimits:
             if timed.timeout_answer is not None:
                 await timed.timeout_answer
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send, length: bytes) -> None:
+    async def _limited(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, length: bytes
+    ) -> None:
         detail = f"The body is larger than {self._max_bytes} bytes."
         if length.isdigit() and int(length) > self._max_bytes:
             response = problem_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, scope)
@@ -126,7 +131,7 @@ class RequestLimits:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
             return message
 
-        await self._app(scope, receive_some, send)
+        await app(scope, receive_some, send)
 
     def _schedule_expiry(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)

@@ -4,12 +4,16 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
+from http import HTTPStatus
 from random import getrandbits
 from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI
 from opentelemetry import trace
+from starlette.datastructures import Headers as RequestHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,10 +22,11 @@ from starlette.websockets import WebSocketDisconnect
 from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.errors import ServiceError
+from slipway_kit.http.limits import cors_arguments
 from slipway_kit.http.probes import Drain
 from slipway_kit.http.problem_details import problem_response
 from slipway_kit.http.records import CLIENT_GONE, WEBSOCKET, FinishedRequest, Records
-from slipway_kit.http.routes import route_of
+from slipway_kit.http.routes import route_of, slash_redirect
 from slipway_kit.runtime import runtime_of
 from slipway_kit.tracing.provider import Traces
 
@@ -49,6 +54,7 @@ def install(app: FastAPI, server: ServerSettings) -> None:
         traces=runtime.get(Traces),
         headers=security_headers(server),
         record=runtime.get(Records).add,
+        cors=CORSMiddleware(app, **cors_arguments(server)) if server.cors_origins else None,
     )
 
 
@@ -70,10 +76,11 @@ class ObservationMiddleware:
         traces: Traces,
         headers: Headers,
         record: Callable[[FinishedRequest], None],
+        cors: CORSMiddleware | None = None,
         clock: Callable[[], float] = now,
     ) -> None:
         self._app, self.drain, self._traces, self.headers = app, drain, traces, headers
-        self._record, self.clock = record, clock
+        self._record, self.clock, self._cors = record, clock, cors
         self.names = _OURS.union(name for name, _ in headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,17 +130,22 @@ class ObservationMiddleware:
             # answer does not look complete.
             observer.status = observer.status or 500
             return True
+        send: Send = observer.send
+        if self._cors is not None:
+            # CORS is within this middleware, and browsers of allowed origins may read errors too.
+            asked = RequestHeaders(scope=scope)
+            send = partial(self._cors.send, send=send, request_headers=asked)
         if cancelled:
             detail, headers = "The service is restarting; try again.", {"Retry-After": "1"}
             problem = problem_response(503, detail, scope, headers=headers)
-            await problem(scope, observer.receive, observer.send)
+            await problem(scope, observer.receive, send)
             # Once answered, the server would log it as an error.
             return not self.drain.draining
         if isinstance(error, Exception):
-            await _answer_by_handler(error, scope, observer)
+            await _answer_by_handler(error, scope, observer, send)
         if not observer.answer_started:
             problem = problem_response(500, "The service failed; its log says how.", scope)
-            await problem(scope, observer.receive, observer.send)
+            await problem(scope, observer.receive, send)
         return False
 
 
@@ -148,7 +160,9 @@ def _report(error: BaseException, scope: Scope, *, late: bool) -> None:
         log.error("unhandled error", exc_info=error, **request)
 
 
-async def _answer_by_handler(error: Exception, scope: Scope, observer: "RequestObserver") -> None:
+async def _answer_by_handler(
+    error: Exception, scope: Scope, observer: "RequestObserver", send: Send
+) -> None:
     """Let the app's own handler for `Exception` answer, if there is one."""
     handlers = getattr(scope.get("app"), "exception_handlers", {})
     handler = handlers.get(Exception) or handlers.get(500)
@@ -160,7 +174,7 @@ async def _answer_by_handler(error: Exception, scope: Scope, observer: "RequestO
 
     try:
         answer = ExceptionMiddleware(fail, {Exception: handler})
-        await answer(scope, observer.receive, observer.send)
+        await answer(scope, observer.receive, send)
     except Exception:
         log.exception("the handler of unhandled errors failed")
 
@@ -212,6 +226,8 @@ class RequestObserver:
         elif kind in ("http.response.start", "websocket.http.response.start"):
             if self.status != CLIENT_GONE:
                 self.status = message["status"]
+            if self.status == HTTPStatus.TEMPORARY_REDIRECT and "endpoint" not in self._scope:
+                message["headers"] = slash_redirect(self._scope, message["headers"])
             self._add_headers(message)
         elif kind == "websocket.accept":
             self.status = 101

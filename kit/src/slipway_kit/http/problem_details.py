@@ -122,8 +122,10 @@ def _allow(request: Request) -> dict[str, str]:
         if getattr(route, "methods", None) and route.matches(request.scope)[0] != Match.NONE
     ]
     # A path with a parameter may match too, but is another resource.
-    own = [route.methods or () for route in routes if route.path == routes[0].path]
-    return {"Allow": ", ".join(sorted(set().union(*own)))} if own else {}
+    own = set().union(*(route.methods or () for route in routes if route.path == routes[0].path))
+    if "GET" in own:
+        own.add("HEAD")
+    return {"Allow": ", ".join(sorted(own))} if own else {}
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:

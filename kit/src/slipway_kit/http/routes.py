@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from fastapi.dependencies.models import _is_async_gen_callable, _is_coroutine_callable
 from prometheus_fastapi_instrumentator.routing import get_route_name
@@ -32,3 +33,20 @@ def route_of(scope: Scope, *, status: int) -> str | None:
     if template or status in _UNROUTED or scope["type"] != "http" or "app" not in scope:
         return template
     return get_route_name(HTTPConnection(scope), should_include_root_path=False)
+
+
+def slash_redirect(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Make the framework's redirect to one slash more or less relative.
+
+    It names the scheme and the Host header that it saw, and a proxy in front may have changed both,
+    and the prefix.
+    """
+    if b"://" not in dict(headers)[b"location"]:
+        return headers
+    path: str = scope["path"]
+    last = quote(path.rstrip("/").rpartition("/")[2])
+    slashes = len(path) - len(path.rstrip("/"))
+    target = ("../" * slashes + last if slashes else f"./{last}/").encode()
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    return [(name, target if name == b"location" else value) for name, value in headers]

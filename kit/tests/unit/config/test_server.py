@@ -55,6 +55,27 @@ def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
+    "origin",
+    ["*", "http://localhost:3000", "https://[::1]:8443", "https://a.example:80", "http://a.b:8080"],
+)
+def test_an_origin_as_browsers_send_it_is_taken(origin: str) -> None:
+    assert ServerSettings(cors_origins=(origin,)).cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://a.example/", "https://a.example/shop", "https://A.example", "null"),
+        *("https://*.example", "https://a.example:443", "http://a.example:80"),
+        *("https://me@a.example", "https://b\u00fccher.example"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="is no origin as browsers send it"):
+        ServerSettings(cors_origins=(origin,))
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"cors_origins": ("a.example",)},

@@ -113,7 +113,7 @@ def test_the_headers_of_an_http_exception_are_kept(client: TestClient) -> None:
 
 def test_405_names_every_method_of_the_path(client: TestClient) -> None:
     assert client.patch("/notes").headers["Allow"] == "DELETE, POST"
-    assert client.patch("/raise/taken").headers["Allow"] == "GET"
+    assert client.patch("/raise/taken").headers["Allow"] == "GET, HEAD"
     assert client.patch("/other").headers["Allow"] == "PUT"
 
 
