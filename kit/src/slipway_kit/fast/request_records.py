@@ -22,7 +22,8 @@ from slipway_kit.logs import setup as logs
 _MAX_CACHED = 4096
 # Modules whose processors are known; a custom processor may change any line.
 _KNOWN = ("structlog.", "slipway_kit.logs.")
-_SAMPLE = FinishedRequest("GET", "/a", None, 200, 0.25, 0, 0, "sample", None)
+# Of a probe, which is not counted.
+_SAMPLE = FinishedRequest("GET", "/livez", None, 200, 0.25, 0, 0, "sample", None)
 
 
 def wanted() -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI
+from fastapi.exceptions import ResponseValidationError
 from opentelemetry import trace
 from starlette.datastructures import Headers as RequestHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -151,6 +152,10 @@ class ObservationMiddleware:
 
 def _report(error: BaseException, scope: Scope, *, late: bool) -> None:
     """Record an unhandled error in the span and in the log."""
+    if isinstance(error, ResponseValidationError):
+        for each in error.errors():
+            # A stored value, for example.
+            each.pop("input", None)
     trace.get_current_span().record_exception(error)
     request = {"method": scope.get("method"), "route": route_of(scope, status=500)}
     reason = error if isinstance(error, ServiceError) else error.__cause__
