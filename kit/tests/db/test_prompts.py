@@ -33,6 +33,8 @@ def run(*module: str, cwd: Path = SERVICE, typed: str = "", **variables: str) ->
 
 def test_psql_opens_the_database_of_each_way_to_name_it(migrated_url: str, tmp_path: Path) -> None:
     assert "found 7" in run(*PSQL, DATABASE_URL=migrated_url)
+    timed = f"{migrated_url}&options=-c%20statement_timeout%3D7s"
+    assert "7s" in run(*PSQL[:-1], "SHOW statement_timeout", DATABASE_URL=timed)
     driver = migrated_url.replace("postgresql://", "postgresql+asyncpg://")
     assert "found 7" in run(*PSQL, DATABASE_URL=driver)
     url = urlsplit(migrated_url)
@@ -48,6 +50,7 @@ def test_psql_opens_the_database_of_each_way_to_name_it(migrated_url: str, tmp_p
 
 def test_psql_is_given_every_part_of_the_address_and_none_as_an_argument() -> None:
     url = "postgres://me:p%40ss@db.example:6432/shop?sslmode=require&application_name=me"
+    url += "&options=-c%20search_path%3Da%2C%5C%20b"
     assert psql.variables(DatabaseSettings(url=SecretStr(url))) == {
         "PGHOST": "db.example",
         "PGPORT": "6432",
@@ -55,6 +58,7 @@ def test_psql_is_given_every_part_of_the_address_and_none_as_an_argument() -> No
         "PGPASSWORD": "p@ss",
         "PGDATABASE": "shop",
         "PGAPPNAME": "me",
+        "PGOPTIONS": "-c search_path=a,\\ b",
         "PGSSLMODE": "require",
     }
     parts = DatabaseSettings(host="::1", password=SecretStr("secret"))

@@ -4,6 +4,7 @@ The system's psql comes first: the wheel's knows no TLS.
 """
 
 import os
+import re
 import shutil
 import sys
 
@@ -16,6 +17,8 @@ from slipway_kit.errors import SettingsError, error_lines
 def variables(settings: DatabaseSettings) -> dict[str, str]:
     """Return what libpq reads from the environment; arguments would show the password."""
     address = settings.address
+    # libpq splits them at spaces.
+    escaped = {name: re.sub(r"([ \\])", r"\\\1", value) for name, value in address.options.items()}
     found = {
         "PGHOST": address.host,
         "PGPORT": str(address.port),
@@ -23,6 +26,7 @@ def variables(settings: DatabaseSettings) -> dict[str, str]:
         "PGPASSWORD": settings.connect_arguments["password"],
         "PGDATABASE": address.name,
         "PGAPPNAME": address.application_name,
+        "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in escaped.items()),
         "PGSSLMODE": address.sslmode,
         "PGSSLROOTCERT": address.sslrootcert,
         "PGSSLCERT": address.sslcert,
