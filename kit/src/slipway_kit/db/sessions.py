@@ -21,7 +21,6 @@ class Database:
     def __init__(self, engine: AsyncEngine, *, autocommit_reads: bool = True) -> None:
         self.engine = engine
         self._autocommit_reads = autocommit_reads
-        self._pool = cast("MeasuredPool", engine.pool)
         readers = engine
         if autocommit_reads:
             readers = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -89,6 +88,11 @@ class Database:
     def sample(self) -> None:
         """Set the gauges of the pool."""
         self._pool.sample()
+
+    @property
+    def _pool(self) -> MeasuredPool:
+        # Not kept: the engine makes a new one when it is disposed of.
+        return cast("MeasuredPool", self.engine.pool)
 
 
 def get_database(connection: HTTPConnection) -> Database:
