@@ -13,7 +13,7 @@ from app.main import create_app
 from app.settings import Settings
 from kit.tests.support import notes
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.db import pool
+from slipway_kit.db import connection, pool
 from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.runtime import runtime_of
@@ -73,6 +73,7 @@ def full_pool_is_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -
     `pool_timeout_seconds` bounds both.
     """
     monkeypatch.setattr(database.engine.pool, "_timeout", 0.02)
+    monkeypatch.setattr(connection, "_LEAST_SECONDS", 30.0)
 
 
 @pytest.fixture

@@ -151,10 +151,9 @@ class ObservationMiddleware:
 
 
 def _report(error: BaseException, scope: Scope, *, late: bool) -> None:
-    """Record an unhandled error in the span and in the log."""
+    """Record an unhandled error in the span and in the log, without the answer that it quotes."""
     if isinstance(error, ResponseValidationError):
         for each in error.errors():
-            # A stored value, for example.
             each.pop("input", None)
     trace.get_current_span().record_exception(error)
     request = {"method": scope.get("method"), "route": route_of(scope, status=500)}

@@ -12,6 +12,7 @@ def failure(error: BaseException, *, pre_ping: bool = False) -> Any:
     """What SQLAlchemy tells of an error of the driver."""
     return SimpleNamespace(
         original_exception=error,
+        sqlalchemy_exception=None,
         is_pre_ping=pre_ping,
         is_disconnect=False,
         connection=None,
