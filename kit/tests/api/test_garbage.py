@@ -35,14 +35,16 @@ async def thing(name: str) -> dict[str, str]:
 
 
 @pytest.fixture(params=[None, 0.0, 1.0], ids=["no traces", "not recorded", "recorded"])
-async def app(request: pytest.FixtureRequest) -> AsyncIterator[FastAPI]:
+async def app(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[FastAPI]:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     tracing = TracingSettings()
     if request.param is not None:
         tracing = TracingSettings(
             exporter_otlp_endpoint="http://127.0.0.1:9",
             traces_sampler="parentbased_traceidratio",
             traces_sampler_arg=request.param,
-            bsp_schedule_delay=60_000,
         )
     settings = Settings(
         server=ServerSettings(metrics_port=0, shutdown_seconds=5),

@@ -32,7 +32,6 @@ from slipway_kit.http.docs_pages import ASSETS
 from slipway_kit.http.probes import PROBES
 from slipway_kit.service.resources import ResourcesDep
 from slipway_kit.tracing.provider import Traces, trace_client
-from slipway_kit.tracing.settings import TracingSettings
 
 router = APIRouter(prefix="/traced")
 
@@ -111,13 +110,13 @@ def _service(migrated_url: str, request: pytest.FixtureRequest) -> Iterator[Trac
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         patch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.3")
         patch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
         if request.param != "as installed":
             hide_shortcuts(patch)
         app = create_app(
             Settings(
                 server=ServerSettings(metrics_port=0),
                 database=DatabaseSettings(url=SecretStr(migrated_url)),
-                tracing=TracingSettings(bsp_schedule_delay=60_000),
             )
         )
         if request.param == "by FastAPI":

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.multiprocess import mark_process_dead
 
 from slipway_kit.metrics import files
 from slipway_kit.metrics.files import SafeCollector, SlotIdentity
@@ -58,7 +59,7 @@ class Family:
         pid = sorted(self.living)[which % len(self.living)]
         os.kill(pid, sig)
         os.waitpid(pid, 0)
-        files.mark_dead(self.living.pop(pid), folder=self.folder)
+        mark_process_dead(self.living.pop(pid), str(self.folder))
 
     def noted(self) -> int:
         return sum(self.notes[: self.started])

@@ -19,7 +19,7 @@ from anyio import CapacityLimiter
 from slipway_kit.clock import now
 from slipway_kit.concurrency.process_pool import OffloadSettings, ProcessPool
 from slipway_kit.errors import Overloaded
-from slipway_kit.metrics.fast_paths import observer
+from slipway_kit.metrics import instruments
 from slipway_kit.metrics.instruments import Gauge, Histogram
 from slipway_kit.overload.queue_limit import PoolState, QueueLimit
 
@@ -172,7 +172,7 @@ def _measure(limiter: CapacityLimiter, purpose: str, *, clock: Callable[[], floa
     class.
     """
     plain = type(limiter)
-    observe = observer(QUEUE_SECONDS.labels(purpose))
+    observe = instruments.observer(QUEUE_SECONDS.labels(purpose))
     waiting = 0
     # Requests that have had a thread: FastAPI takes another one for their response.
     known: WeakSet[Any] = WeakSet()

@@ -18,7 +18,6 @@ from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.db.statements import trace_database
 from slipway_kit.db.translation import translate_errors
-from slipway_kit.tracing.span_factory import SpanFactory
 
 log = structlog.get_logger()
 # Below the idle timeout of common firewalls and load balancers.
@@ -26,13 +25,8 @@ POOL_RECYCLE_SECONDS = 1800
 
 
 @asynccontextmanager
-async def open_database(
-    settings: DatabaseSettings, *, span_factory: type[SpanFactory] = SpanFactory
-) -> AsyncIterator[Database]:
-    """Yield the database; connections open on first use, so a slow database delays no start.
-
-    While tracing is on, `span_factory` makes a span for each statement.
-    """
+async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """Yield the database; connections open on first use, so a slow database delays no start."""
     arguments: dict[str, Any] = {"async_creator_fn": lambda **_: connect(settings)}
     if settings.pgbouncer:
         arguments["prepared_statement_cache_size"] = 0
@@ -50,7 +44,7 @@ async def open_database(
         hide_parameters=True,
     )
     _ping_in_one_trip(engine.dialect, pgbouncer=settings.pgbouncer)
-    trace_database(engine.dialect, settings.address, span_factory=span_factory)
+    trace_database(engine.dialect, settings.address)
     translate_errors(engine.sync_engine)
     try:
         yield Database(engine, autocommit_reads=not settings.pgbouncer)

@@ -9,7 +9,7 @@ from slipway_kit.clock import now
 from slipway_kit.db.connection import checkout_ends
 from slipway_kit.db.errors import DatabaseBusy, DatabaseUnavailable
 from slipway_kit.db.fair_queue import FairQueue
-from slipway_kit.metrics.fast_paths import observer
+from slipway_kit.metrics import instruments
 from slipway_kit.metrics.instruments import Counter, Gauge, Histogram
 from slipway_kit.overload.queue_limit import PoolState, QueueLimit
 
@@ -43,7 +43,7 @@ class MeasuredPool(AsyncAdaptedQueuePool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._queue_limit = QueueLimit("db_pool", self._pool_state, clock=self.clock)
-        self._observe = observer(WAIT_SECONDS)
+        self._observe = instruments.observer(WAIT_SECONDS)
 
     def sample(self) -> None:
         """Set the gauges."""

@@ -12,13 +12,12 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from slipway_kit.db.address import Address
 from slipway_kit.tracing.provider import recording
-from slipway_kit.tracing.span_factory import SpanFactory
 
 # The instrumentation scope.
 SCOPE_NAME = "slipway_kit.db"
@@ -30,9 +29,7 @@ _SYSTEM = "postgresql"
 _FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
-def trace_database(
-    dialect: Dialect, address: Address, *, span_factory: type[SpanFactory] = SpanFactory
-) -> None:
+def trace_database(dialect: Dialect, address: Address) -> None:
     """Make a span for each statement that `dialect` sends; do nothing while tracing is off.
 
     Spans hold the text with placeholders, never the values. SQLAlchemy's events would cost time for
@@ -40,14 +37,14 @@ def trace_database(
     """
     if not recording():
         return
-    factory = span_factory(trace.get_tracer_provider(), SCOPE_NAME, kind=SpanKind.CLIENT)
+    tracer = trace.get_tracer(SCOPE_NAME)
     describe = lru_cache(maxsize=_MAX_CACHED)(partial(_describe, address))
     initialize = dialect.initialize
 
     def initialize_and_trace(connection: Connection) -> None:
         initialize(connection)  # which asks for the server's version, and more
         for name in ("do_execute", "do_executemany", "do_execute_no_params"):
-            setattr(dialect, name, _traced(getattr(dialect, name), factory, describe))
+            setattr(dialect, name, _traced(getattr(dialect, name), tracer, describe))
 
     dialect.initialize = initialize_and_trace  # type: ignore[method-assign]
 
@@ -69,7 +66,7 @@ def _describe(address: Address, statement: str) -> tuple[str, dict[str, str | in
 
 def _traced(
     send: Callable[..., None],
-    factory: SpanFactory,
+    tracer: Tracer,
     describe: Callable[[str], tuple[str, dict[str, str | int]]],
 ) -> Callable[..., None]:
     def traced_send(cursor: DBAPICursor, statement: str, *rest: Any, **context: Any) -> None:
@@ -77,7 +74,8 @@ def _traced(
         if not getattr(trace.get_current_span(), "recorded", True):
             send(cursor, statement, *rest, **context)
             return
-        span = factory.begin_here(*describe(statement[:MAX_TEXT]))
+        name, attributes = describe(statement[:MAX_TEXT])
+        span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         try:
             send(cursor, statement, *rest, **context)
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""Checks that the private functions which a fast path relies on are unchanged.
+"""What fast paths share: a check of the private code that they rely on, and a way back.
 
 Each fast path lists the digests of the source that it was written for, and is off under any other.
 """
@@ -6,11 +6,51 @@ Each fast path lists the digests of the source that it was written for, and is o
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from inspect import unwrap
 from pathlib import Path
 from types import CodeType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 _DIGITS = 16
+_ABSENT = object()
+
+
+class FastPath:
+    """Replaces attributes of modules, classes and objects, and restores them.
+
+    It is supported while the digest of its parts, which are Python functions, is one of `known`.
+    """
+
+    def __init__(
+        self, parts: Callable[[], Iterable[Callable[..., Any]]] = tuple, *known: str
+    ) -> None:
+        self.parts, self.known = parts, known
+        # The attributes of an object that dies need no way back.
+        self._originals: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+    def supported(self) -> bool:
+        """Whether all parts exist and their digest is known."""
+        try:
+            return digest(self.parts()) in self.known
+        except (AttributeError, OSError):
+            return False
+
+    def replace(self, owner: Any, name: str, replacement: Any) -> None:
+        """Set an attribute."""
+        originals = self._originals.setdefault(owner, {})
+        originals.setdefault(name, vars(owner).get(name, _ABSENT))
+        setattr(owner, name, replacement)
+
+    def disable(self) -> None:
+        """Restore what was replaced."""
+        for owner, originals in self._originals.items():
+            for name, original in originals.items():
+                if original is _ABSENT:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, original)
+        self._originals.clear()
 
 
 def digest(parts: Iterable[Callable[..., Any]]) -> str:
@@ -20,16 +60,9 @@ def digest(parts: Iterable[Callable[..., Any]]) -> str:
     """
     whole = hashlib.sha256()
     for part in parts:
-        whole.update(_source(part.__code__))
+        # Also of a function that this fast path has replaced by a wrapper.
+        whole.update(_source(unwrap(part).__code__))
     return whole.hexdigest()[:_DIGITS]
-
-
-def is_known(parts: Callable[[], Iterable[Callable[..., Any]]], known: frozenset[str]) -> bool:
-    """Whether all `parts` exist and their digest is known."""
-    try:
-        return digest(parts()) in known
-    except (AttributeError, OSError):
-        return False
 
 
 def _source(code: CodeType) -> bytes:

@@ -2,34 +2,31 @@
 
 The SDK locks, limits and copies whatever a span may hold, though most request and statement spans
 have a few attributes and nothing else. A `LightSpan` holds only these; it becomes an SDK span when
-an event, a link, an exception or a list is added. The exported data is the same. Light spans need a
-provider with default limits whose processors only export: `LightSpanSupport` checks that.
+an event, a link, an exception or a list is added. The exported data is the same.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from opentelemetry import context, trace
-from opentelemetry.context import Context
+from opentelemetry import trace
+from opentelemetry.context import Context, get_current
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.util.types import AnyValue
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import AnyValue, Attributes
 
-from slipway_kit.fast import guard
+from slipway_kit.fast.guard import FastPath
 from slipway_kit.tracing.provider import Traces
-from slipway_kit.tracing.span_factory import SpanFactory
 
-_KNOWN = frozenset({"b0ef927c0198ca0b"})
+_OUR_SCOPES = "slipway_kit."
 # The SDK's default limit of attributes.
 _MAX_ATTRIBUTES = 128
 _SIMPLE = frozenset({str, bool, int, float})
 _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
-# Processors that do nothing until a span has ended.
 _PASSIVE_PROCESSORS = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
 # Two threads of a request may convert its span at once.
 _lock = threading.Lock()
@@ -38,118 +35,53 @@ _lock = threading.Lock()
 def _parts() -> Iterable[Callable[..., Any]]:
     span, provider, processors = sdk.Span, sdk.TracerProvider, sdk.SynchronousMultiSpanProcessor
     return [
-        *(sdk.Tracer.start_span, provider.get_tracer, ReadableSpan.__init__),
+        *(sdk.Tracer.__init__, sdk.Tracer.start_span, provider.get_tracer, ReadableSpan.__init__),
         *(span.__init__, span.start, span.end, span.set_attributes, span.set_status),
-        *(span.update_name, span._readable_span),  # noqa: SLF001 (see above)
+        *(span.update_name, span._readable_span),
         *(processors.on_start, processors.on_end, processors.add_span_processor),
         *(BatchSpanProcessor.on_start, BatchSpanProcessor.on_end),
     ]
 
 
-def supported() -> bool:
-    """Whether the source of the SDK's span code is known."""
-    return guard.is_known(_parts, _KNOWN)
+_path = FastPath(_parts, "ce4549b746a6edfd")
+supported, disable = _path.supported, _path.disable
 
 
 def enable(traces: Traces) -> None:
     """Use light spans, from the next time that `traces` are opened."""
-    traces.span_factory = LightSpanFactory
+    _path.replace(traces, "provider_class", LightProvider)
 
 
-def disable(traces: Traces) -> None:
-    """Use SDK spans, from the next time that `traces` are opened."""
-    traces.span_factory = SpanFactory
+class LightProvider(sdk.TracerProvider):
+    """A provider whose tracers for this library make light spans.
 
-
-class LightSpanFactory(SpanFactory):
-    """Makes light spans where they are supported, else SDK spans.
-
-    A child of any other span is an SDK span, and so is a span whose id could not be preset.
+    It needs the default limits, and processors that do nothing until a span has ended.
     """
 
-    def __init__(
-        self,
-        provider: trace.TracerProvider,
-        name: str,
-        *,
-        kind: SpanKind,
-        schema_url: str | None = None,
-    ) -> None:
-        super().__init__(provider, name, kind=kind, schema_url=schema_url)
-        # The SDK's provider, where light spans are supported.
-        self.provider: Any = provider
-        self.scope = InstrumentationScope(name, "", schema_url)
-        self._supported = LightSpanSupport(provider)
+    _allowed = True
 
-    def begin(
-        self,
-        name: str,
-        own: SpanContext,
-        *,
-        base: Context,
-        parent: SpanContext | None,
-        attributes: dict[str, Any],
-    ) -> Span:
-        """Start a recorded span with the given ids."""
-        light = LightSpan(self, name, own, base=base, parent=parent, attributes=attributes)
-        return light if self._supported() else self.to_sdk_span(light)
+    def get_tracer(self, instrumenting_module_name: str, *args: Any, **options: Any) -> Tracer:
+        """Return the tracer of a scope."""
+        tracer = super().get_tracer(instrumenting_module_name, *args, **options)
+        limits = self._span_limits
+        if (
+            self._allowed
+            and instrumenting_module_name.startswith(_OUR_SCOPES)
+            and type(tracer) is sdk.Tracer
+            and limits.max_span_attributes == _MAX_ATTRIBUTES
+            and limits.max_span_attribute_length is None
+        ):
+            # The provider keeps its tracers and updates them.
+            tracer.__class__ = LightTracer
+        return tracer
 
-    def begin_here(self, name: str, attributes: Mapping[str, Any]) -> Span:
-        """Start a child of the current span; without one, the sampler decides."""
-        base = context.get_current()
-        parent = trace.get_current_span(base)
-        if self.ids is None or not isinstance(parent, LightSpan):
-            return self.tracer.start_span(name, base, self.kind, attributes)
-        # Every configurable sampler records the child of a recorded local span.
-        above = parent.get_span_context()
-        own = SpanContext(
-            above.trace_id,
-            self.ids.generate_span_id(),
-            is_remote=False,
-            trace_flags=above.trace_flags,
-            trace_state=above.trace_state,
-        )
-        return self.begin(name, own, base=base, parent=above, attributes=dict(attributes))
-
-    def to_sdk_span(self, light: "LightSpan") -> Span:
-        """Return an SDK span with the data of a light one."""
-        return self.start(
-            light.name_given,
-            light.get_span_context(),
-            base=light.base,
-            parent=light.parent_given,
-            attributes=light.attributes_given,
-            start_time=light.started,
-        )
-
-
-class LightSpanSupport:
-    """Whether light spans can replace the SDK spans of a provider; the answer may change.
-
-    It reads private attributes of the SDK; when these are missing, the answer is no.
-    """
-
-    def __init__(self, provider: trace.TracerProvider) -> None:
-        self._provider: Any = provider
-        # Adding a processor replaces this tuple.
-        self._processors: object = None
-        self._known = False
-
-    def __call__(self) -> bool:
-        """Check the current processors and limits."""
-        try:
-            processors = self._provider._active_span_processor._span_processors  # noqa: SLF001
-            if processors is not self._processors:
-                limits = self._provider._span_limits  # noqa: SLF001 (see above)
-                self._known = (
-                    limits.max_span_attributes == _MAX_ATTRIBUTES
-                    and limits.max_span_attribute_length is None
-                    and all(_ignores_starts(type(each)) for each in processors)
-                )
-                self._processors = processors
-        except AttributeError:
-            return False
-        return self._known
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Add a processor; one that looks at spans when they start gets SDK spans."""
+        super().add_span_processor(span_processor)
+        if not _ignores_starts(type(span_processor)):
+            self._allowed = False
+            for tracer in self._tracers.values():
+                tracer.__class__ = sdk.Tracer
 
 
 def _ignores_starts(kind: type[SpanProcessor]) -> bool:
@@ -159,28 +91,54 @@ def _ignores_starts(kind: type[SpanProcessor]) -> bool:
     )
 
 
+class LightTracer(sdk.Tracer):
+    """Makes a light span of a request, whose ids are preset, and of the child of a light span."""
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        *args: Any,
+        **options: Any,
+    ) -> Span:
+        """Start a span."""
+        ids: Any = self.id_generator
+        own: SpanContext | None = ids.preset
+        base = get_current() if context is None else context
+        above = trace.get_current_span(base)
+        if args or options or (own is None and not isinstance(above, LightSpan)):
+            return super().start_span(name, base, kind, attributes, *args, **options)
+        parent = above.get_span_context()
+        if own is None:
+            # Every configurable sampler records the child of a recorded local span.
+            flags, state = parent.trace_flags, parent.trace_state
+            span_id = ids.generate_span_id()
+            own = SpanContext(parent.trace_id, span_id, False, flags, state)
+        ids.preset = None
+        remembered = parent if parent.is_valid else None
+        return LightSpan(self, name, own, kind, base, remembered, dict(attributes or {}))
+
+
+@dataclass(eq=False, repr=False)
 class LightSpan(Span):
     """A recorded span; see the module."""
 
+    _tracer: LightTracer
+    _name: str
+    _own: SpanContext
+    _kind: SpanKind
+    _base: Context
+    _parent: SpanContext | None
+    _attributes: dict[str, Any]
+    _status: Status = _UNSET
+    _sdk_span: Span | ReadableSpan | None = None
+    _ended: bool = False
+    started: int = field(default_factory=time.time_ns)
+
     # `db.statements` reads this from the current span.
     recorded = True
-
-    def __init__(  # noqa: PLR0913 (what a span begins with)
-        self,
-        span_factory: LightSpanFactory,
-        name: str,
-        own: SpanContext,
-        *,
-        base: Context,
-        parent: SpanContext | None,
-        attributes: dict[str, Any],
-    ) -> None:
-        self.started = time.time_ns()
-        self.name_given, self.base, self.attributes_given = name, base, attributes
-        self._factory, self._own, self.parent_given = span_factory, own, parent
-        self._status = _UNSET
-        self._sdk_span: Span | ReadableSpan | None = None
-        self._ended = False
 
     def get_span_context(self) -> SpanContext:
         """Return its ids."""
@@ -193,7 +151,7 @@ class LightSpan(Span):
     def update_name(self, name: str) -> None:
         """Set the name."""
         if self._sdk_span is None:
-            self.name_given = name
+            self._name = name
         else:
             self._to_sdk_span().update_name(name)
 
@@ -203,7 +161,7 @@ class LightSpan(Span):
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """Set several attributes."""
-        kept = self.attributes_given
+        kept = self._attributes
         if (
             self._sdk_span is None
             and len(kept) + len(attributes) <= _MAX_ATTRIBUTES
@@ -241,21 +199,20 @@ class LightSpan(Span):
         if isinstance(self._sdk_span, Span):
             self._sdk_span.end(end_time)
             return
-        span_factory = self._factory
+        tracer = self._tracer
         self._sdk_span = ReadableSpan(
-            self.name_given,
+            self._name,
             self._own,
-            self.parent_given,
-            span_factory.provider.resource,
-            self.attributes_given,
-            kind=span_factory.kind,
+            self._parent,
+            tracer.resource,
+            self._attributes,
+            kind=self._kind,
             status=self._status,
             start_time=self.started,
             end_time=time.time_ns() if end_time is None else end_time,
-            instrumentation_scope=span_factory.scope,
+            instrumentation_scope=tracer._instrumentation_scope,
         )
-        # Present where light spans are supported.
-        span_factory.provider._active_span_processor.on_end(self._sdk_span)  # noqa: SLF001
+        tracer.span_processor.on_end(self._sdk_span)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the SDK span, such as `attributes`."""
@@ -264,10 +221,13 @@ class LightSpan(Span):
         return getattr(self._sdk_span if self._ended else self._to_sdk_span(), name)
 
     def _to_sdk_span(self) -> Span:
-        """Convert to an SDK span."""
         with _lock:
             if self._sdk_span is None:
-                self._sdk_span = made = self._factory.to_sdk_span(self)
-                made.set_status(self._status)
-            whole = self._sdk_span
-        return whole if isinstance(whole, Span) else NonRecordingSpan(self._own)
+                tracer: Any = self._tracer
+                tracer.id_generator.preset = self._own
+                self._sdk_span = whole = tracer.start_span(
+                    self._name, self._base, self._kind, self._attributes, start_time=self.started
+                )
+                whole.set_status(self._status)
+            found = self._sdk_span
+        return found if isinstance(found, Span) else trace.NonRecordingSpan(self._own)

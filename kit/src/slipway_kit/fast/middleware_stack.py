@@ -12,12 +12,10 @@ from fastapi import FastAPI
 from fastapi import applications as fastapi
 from starlette.types import ASGIApp
 
-from slipway_kit.fast import guard
+from slipway_kit.fast.guard import FastPath
 from slipway_kit.http.observation import ObservationMiddleware
 
-_KNOWN = frozenset({"086b129bc959f1cb"})
 _AROUND = ("ServerErrorMiddleware", "ExceptionTelemetryMiddleware", "AppBodyLimitMiddleware")
-_METHOD = "build_middleware_stack"
 
 
 def _parts() -> Iterable[Callable[..., Any]]:
@@ -25,25 +23,18 @@ def _parts() -> Iterable[Callable[..., Any]]:
     return [FastAPI.build_middleware_stack, *(layer.__call__ for layer in layers)]
 
 
-def supported() -> bool:
-    """Whether the source of FastAPI's layers is known."""
-    return guard.is_known(_parts, _KNOWN)
+_path = FastPath(_parts, "086b129bc959f1cb")
+supported, disable = _path.supported, _path.disable
 
 
 def enable(app: FastAPI) -> None:
     """Make `app` build the shorter stack, if `ObservationMiddleware` is the outermost."""
-    whole = FastAPI.build_middleware_stack
 
     def build() -> ASGIApp:
-        built = layer = whole(app)
+        built = layer = FastAPI.build_middleware_stack(app)
         while type(layer).__name__ in _AROUND:
             layer = getattr(layer, "app")  # noqa: B009 (ASGIApp declares no attribute)
         # Another middleware around `ObservationMiddleware` needs the layers of FastAPI.
         return layer if isinstance(layer, ObservationMiddleware) else built
 
-    vars(app)[_METHOD] = build
-
-
-def disable(app: FastAPI) -> None:
-    """Make `app` build FastAPI's own stack."""
-    vars(app).pop(_METHOD, None)
+    _path.replace(app, "build_middleware_stack", build)

@@ -10,85 +10,66 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextvars import Context
+from functools import lru_cache
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from slipway_kit.fast.guard import FastPath
 from slipway_kit.http.records import NO_ROUTE, Count, FinishedRequest, Records
 from slipway_kit.logs import setup as logs
 
 # Combinations of method, route and status; clients can invent methods.
 _MAX_CACHED = 4096
-# Modules whose processors are known; a custom processor may change any line.
-_KNOWN = ("structlog.", "slipway_kit.logs.")
 # Of a probe, which is not counted.
 _SAMPLE = FinishedRequest("GET", "/livez", None, 200, 0.25, 0, 0, "sample", None)
+_path = FastPath()
+disable = _path.disable
 
 
-def wanted() -> bool:
-    """Whether logs are JSON and include level INFO."""
-    found = structlog.get_config()
-    shown = [structlog.make_filtering_bound_logger(level) for level in ("DEBUG", "INFO")]
-    renders = found["processors"][-1:]
-    as_json = any(isinstance(each, structlog.processors.JSONRenderer) for each in renders)
-    return as_json and found["wrapper_class"] in shown
+def wanted(setup: logs.LogSetup) -> bool:
+    """Whether logs are JSON, include level INFO, and have no processor that may change a line."""
+    return setup.json and setup.level in {"DEBUG", "INFO"} and not setup.processors
 
 
 def supported() -> bool:
     """Whether the configured structlog writes the same line as this module."""
-    processors = structlog.get_config()["processors"]
-    if not all(_module(each).startswith(_KNOWN) for each in processors):
-        return False
     written: list[str] = []
-    by_hand = BatchedRecords(Records(CollectorRegistry()), write=written.append)
-    by_hand.keep(_SAMPLE)
-    by_hand.flush()
-    ours, theirs = (json.loads(line) for line in (*written, Context().run(_logged, processors)))
+    BatchedRecords(Records(CollectorRegistry()), write=written.append).write([_SAMPLE])
+    ours, theirs = (json.loads(line) for line in (*written, Context().run(_logged)))
     return bool(ours.pop("time") and theirs.pop("time")) and bool(ours == theirs)
 
 
 def enable(records: Records) -> None:
     """Count and write `records` in batches."""
-    records.add = BatchedRecords(records, write=logs.write).add
-
-
-def disable(records: Records) -> None:
-    """Count and write `records` one by one."""
-    records.add = records.count_and_log
+    _path.replace(records, "add", BatchedRecords(records, write=logs.write).add)
 
 
 class BatchedRecords:
     """Counts requests, and writes the lines that `Records` would as JSON."""
 
-    def __init__(
-        self,
-        records: Records,
-        *,
-        write: Callable[[str], Any],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._records, self._write, self._clock = records, write, clock
+    def __init__(self, records: Records, *, write: Callable[[str], Any]) -> None:
+        self._records, self._write = records, write
         self._kinds: dict[tuple[Any, ...], tuple[Count, str]] = {}
         self._pending: list[FinishedRequest] = []
-        self._second, self._second_text = -1.0, ""
 
     def add(self, ended: FinishedRequest) -> None:
         """Add a record; it is written at the end of the loop iteration."""
         if not self._pending:
-            asyncio.get_running_loop().call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self._flush)
         self._pending.append(ended)
 
-    def keep(self, ended: FinishedRequest) -> None:
-        """Add a record for the next `flush`."""
-        self._pending.append(ended)
-
-    def flush(self) -> None:
-        """Count and write all pending records."""
+    def _flush(self) -> None:
         pending, self._pending = self._pending, []
-        now = self._now()
+        self.write(pending)
+
+    def write(self, records: Iterable[FinishedRequest]) -> None:
+        """Count and write some records now."""
+        seconds = time.time()
+        now = f"{_second(int(seconds))}.{int(seconds % 1 * 1e6):06}Z"
         lines = []
-        for ended in pending:
+        for ended in records:
             # Method, route, endpoint and status.
             kind = ended[:4]
             count, head = self._kinds.get(kind) or self._learn(kind, ended)
@@ -113,23 +94,16 @@ class BatchedRecords:
         found = self._kinds[kind] = (count, json.dumps(line)[:-1])
         return found
 
-    def _now(self) -> str:
-        second, part = divmod(self._clock(), 1)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{int(part * 1e6):06}Z"
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def _module(processor: object) -> str:
-    """Return the module of a function, or of the class of a callable object."""
-    return getattr(processor, "__module__", "") + "."
-
-
-def _logged(processors: Iterable[Any]) -> str:
+def _logged() -> str:
     """Return the line that structlog would write for the sample."""
     structlog.contextvars.bind_contextvars(request_id=_SAMPLE.request_id)
     event: Any = {"event": "request", **_SAMPLE.fields()}
-    for processor in processors:
+    for processor in structlog.get_config()["processors"]:
         event = processor(None, "info", event)
     return str(event)

@@ -66,16 +66,20 @@ class FinishedRequest(NamedTuple):
 class Records:
     """Logs the finished requests of one app, and counts them in five metrics of `registry`.
 
-    `add` takes each of them. `counter` returns the function that counts the requests of one method,
-    status class and handler. Both can be replaced until the app serves its first request.
+    `add` and `counter` can be replaced until the app serves its first request.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         count = default(registry=registry)
         assert count is not None  # noqa: S101 (it is None for a registry that has them already)
         self.instrumented: Callable[[Info], None] = count
-        self.counter: Callable[[str, str, str], Count] = self.count_by_instrumentator
-        self.add: Callable[[FinishedRequest], None] = self.count_and_log
+
+    def add(self, ended: FinishedRequest) -> None:
+        """Count a request and write its log line."""
+        handler = ended.route or NO_ROUTE
+        count = self.of(method=ended.method, handler=handler, status=ended.status)
+        count(ended.seconds, ended.received, ended.sent)
+        log.info("request", **ended.fields())
 
     def of(self, *, method: str, handler: str, status: int) -> Count:
         """Return the function that counts a request of this method, handler and status."""
@@ -84,8 +88,8 @@ class Records:
         label = "499" if status == CLIENT_GONE else f"{status // 100}xx"
         return self.counter(method_label(method), label, handler)
 
-    def count_by_instrumentator(self, method: str, status: str, handler: str) -> Count:
-        """Return a function that counts by the instrumentator's own."""
+    def counter(self, method: str, status: str, handler: str) -> Count:
+        """Return a function that counts requests with these labels, by the instrumentator's own."""
 
         def count(seconds: float, received: int, sent: int) -> None:
             info: Any = SimpleNamespace(
@@ -99,13 +103,6 @@ class Records:
             self.instrumented(info)
 
         return count
-
-    def count_and_log(self, ended: FinishedRequest) -> None:
-        """Count a request and write its log line."""
-        handler = ended.route or NO_ROUTE
-        count = self.of(method=ended.method, handler=handler, status=ended.status)
-        count(ended.seconds, ended.received, ended.sent)
-        log.info("request", **ended.fields())
 
 
 def method_label(method: str) -> str:

@@ -6,14 +6,13 @@ import socket
 import sys
 from collections.abc import Iterable
 from http import HTTPStatus
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NoReturn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from typing import NoReturn
+from urllib.parse import urlsplit
 
 import structlog
-from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client import CollectorRegistry, MetricsHandler
 
 from slipway_kit.clock import now
 from slipway_kit.metrics.files import SafeCollector
@@ -71,59 +70,37 @@ class Exporter:
             die_with_parent(signal.SIGKILL, parent=parent)
             for other in inherited:
                 other.close()
-            _server(self._listener, self._folder, parent).serve_forever()
+            registry = CollectorRegistry()
+            registry.register(SafeCollector(None, str(self._folder)))
+            _Server(self._listener, parent, _Handler.factory(registry)).serve_forever()
         finally:
             # Skip the master's exit hooks.
             os._exit(1)
 
 
-class _Handler(WSGIRequestHandler):
+class _Handler(MetricsHandler):
     timeout = _CLIENT_SECONDS
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the library's signature)
-        """Do not log each scrape."""
+    def do_GET(self) -> None:  # noqa: N802 (the name of the base class)
+        """Serve /metrics."""
+        if urlsplit(self.path).path == "/metrics":
+            super().do_GET()
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND, "only /metrics is served here")
 
 
-class _Server(ThreadingWSGIServer):
-    parent: int
-
-    def server_bind(self) -> None:
-        """Skip the DNS lookup of the base class."""
-        self.server_name, self.server_port = self.socket.getsockname()[:2]
-        self.setup_environ()
+class _Server(ThreadingHTTPServer):
+    def __init__(self, listener: socket.socket, parent: int, handler: type) -> None:
+        super().__init__(listener.getsockname()[:2], handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket, self._parent = listener, parent
 
     def service_actions(self) -> None:
         """Exit with the master, also without help of the kernel."""
-        if os.getppid() != self.parent:
+        if os.getppid() != self._parent:
             sys.exit()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log the error of a scrape in the format of the service."""
         del request
         log.warning("scrape failed", client=str(client_address), error=repr(sys.exc_info()[1]))
-
-
-def _server(listener: socket.socket, folder: Path, parent: int) -> WSGIServer:
-    server = _Server(listener.getsockname()[:2], _Handler, bind_and_activate=False)
-    server.parent = parent
-    server.socket.close()
-    server.socket = listener
-    server.server_bind()
-    server.set_app(_metrics_only(folder))
-    return server
-
-
-def _metrics_only(folder: Path) -> WSGIApplication:
-    registry = CollectorRegistry()
-    registry.register(SafeCollector(None, str(folder)))
-    metrics = make_wsgi_app(registry)
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == "/metrics":
-            scraped: Iterable[bytes] = metrics(environ, start_response)
-            return scraped
-        status = HTTPStatus.NOT_FOUND
-        start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain")])
-        return [b"only /metrics is served here\n"]
-
-    return answer

@@ -46,11 +46,18 @@ class ReservedDict(MmapedDict):
     file raises `VolumeFullError`, and one that cannot grow drops the new series.
     """
 
-    def __init__(self, filename: str, read_mode: bool = False) -> None:
-        if not read_mode:
-            _reserve(filename)
-        self._dropped: dict[str, tuple[float, float]] = {}
-        super().__init__(filename, read_mode)
+    def __init__(self, filename: str) -> None:
+        file = Path(filename)
+        try:
+            file.touch(mode=0o600)
+            if not _size(file):
+                with file.open("ab") as new:
+                    _allocate(new.fileno(), FILE_BYTES)
+        except OSError as error:
+            message = f"no space for the metric file {filename}: enlarge the volume"
+            raise VolumeFullError(message) from error
+        self._dropped: set[str] = set()
+        super().__init__(filename)
 
     def _init_value(self, key: str) -> None:
         needed = self._used + len(key.encode()) + 32
@@ -63,31 +70,25 @@ class ReservedDict(MmapedDict):
         except OSError:
             if not self._dropped:
                 log.exception("metrics volume is full, new series are dropped", file=self._fname)
-            self._dropped[key] = (0.0, 0.0)
-            return
-        super()._init_value(key)
+            self._dropped.add(key)
+        else:
+            super()._init_value(key)
 
     def read_value(self, key: str) -> tuple[float, float]:
         """Return value and timestamp of a series; create a new one."""
-        if self.is_dropped(key):
-            return self._dropped[key]
-        found: tuple[float, float] = super().read_value(key)
+        found: tuple[float, float] = super().read_value(key) if self._holds(key) else (0.0, 0.0)
         return found
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
-        """Store a value; a dropped series is kept in memory."""
-        if self.is_dropped(key):
-            self._dropped[key] = (value, timestamp)
-        else:
+        """Store a value, unless its series is dropped."""
+        if self._holds(key):
             super().write_value(key, value, timestamp)
 
-    def is_dropped(self, key: str) -> bool:
-        """Tell whether the volume has no space for a series; create a new one."""
-        if key in self._positions:
-            return False
-        if key not in self._dropped:
+    def _holds(self, key: str) -> bool:
+        """Create a new series if the volume has space; tell whether the file has it."""
+        if key not in self._positions and key not in self._dropped:
             self._init_value(key)
-        return key in self._dropped
+        return key in self._positions
 
 
 class SlotIdentity:
@@ -101,7 +102,8 @@ class SlotIdentity:
         """Become the worker of `slot`; set its damaged files aside."""
         self._slot, self._pid = str(slot), os.getpid()
         for file in folder.glob(f"*_{slot}.db"):
-            _set_aside_damaged(file)
+            if _size(file) and not _readable(file):
+                file.rename(file.with_suffix(".damaged"))
 
     def __call__(self) -> str:
         """Return the suffix; a child of a worker has its own."""
@@ -182,42 +184,23 @@ def lowest_free(taken: Iterable[int]) -> int:
     return next(slot for slot in range(len(used) + 1) if slot not in used)
 
 
-def mark_dead(slot: int, *, folder: Path) -> None:
-    """Remove the live gauges of a worker that has ended; its counters stay."""
-    multiprocess.mark_process_dead(slot, path=str(folder))
-
-
 def require_room(folder: Path, *, workers: int) -> None:
     """Raise `VolumeFullError` when the volume lacks space for the first files of the workers."""
     # Five files per worker: counter, histogram, summary, two types of gauge. A reload doubles the
     # workers.
-    needed = 2 * workers * 5 * FILE_BYTES
-    free = shutil.disk_usage(folder).free
+    needed, free = 2 * workers * 5 * FILE_BYTES, shutil.disk_usage(folder).free
     if free < needed:
-        message = (
+        raise VolumeFullError(
             f"the metrics volume {folder} has {free // 1024} KiB free and {workers} workers need"
             f" {needed // 1024}: enlarge it or lower WEB_CONCURRENCY"
         )
-        raise VolumeFullError(message)
-
-
-def _reserve(filename: str) -> None:
-    descriptor = os.open(filename, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        if os.fstat(descriptor).st_size == 0:
-            _allocate(descriptor, FILE_BYTES)
-    except OSError as error:
-        message = f"no space for the metric file {filename}: enlarge the volume"
-        raise VolumeFullError(message) from error
-    finally:
-        os.close(descriptor)
 
 
 def _allocate(descriptor: int, size: int) -> None:
     if sys.platform == "linux":
         os.posix_fallocate(descriptor, 0, size)
     else:
-        os.truncate(descriptor, max(size, os.fstat(descriptor).st_size))
+        os.truncate(descriptor, size)
 
 
 def _size(file: Path) -> int:
@@ -229,11 +212,10 @@ def _size(file: Path) -> int:
 
 def _readable(file: Path) -> bool:
     try:
-        with file.open("rb") as content:
-            used = int.from_bytes(content.read(4), sys.byteorder, signed=True)
-        if used and not _HEADER_BYTES <= used <= _size(file):
-            log.error("damaged metric file is not counted", file=str(file), used=used)
-            return False
+        used = int.from_bytes(file.read_bytes()[:4], sys.byteorder, signed=True)
+        # prometheus_client would write before the file's first value.
+        if 0 != used < _HEADER_BYTES:
+            raise ValueError(f"{used} bytes are used")  # noqa: TRY301 (logged below)
         for _ in MmapedDict.read_all_values_from_file(str(file)):
             pass
     except FileNotFoundError:
@@ -242,8 +224,3 @@ def _readable(file: Path) -> bool:
         log.exception("damaged metric file is not counted", file=str(file))
         return False
     return True
-
-
-def _set_aside_damaged(file: Path) -> None:
-    if _size(file) and not _readable(file):
-        file.rename(file.with_suffix(".damaged"))

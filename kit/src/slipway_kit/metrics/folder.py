@@ -3,7 +3,6 @@
 import fcntl
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -33,8 +32,9 @@ class MetricsFolder:
                 path.mkdir(parents=True, exist_ok=True)
                 lock = _lock(path)
             except OSError as error:
-                message = f"PROMETHEUS_MULTIPROC_DIR={path} cannot be used: {error.strerror}."
-                raise SettingsError(message) from None
+                raise SettingsError(
+                    f"PROMETHEUS_MULTIPROC_DIR={path} cannot be used: {error.strerror}."
+                ) from None
             return cls(path, lock, temporary=False)
         base = memory_folder()
         _remove_stale(base, slug)
@@ -54,17 +54,17 @@ class MetricsFolder:
 def _lock(path: Path) -> IO[bytes]:
     marker = path / _MARKER
     if not marker.exists() and any(path.iterdir()):
-        message = f"PROMETHEUS_MULTIPROC_DIR={path} holds other files: give it an empty folder."
-        raise SettingsError(message)
+        raise SettingsError(
+            f"PROMETHEUS_MULTIPROC_DIR={path} holds other files: give it an empty folder."
+        )
     lock = marker.open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        message = (
+        raise SettingsError(
             f"PROMETHEUS_MULTIPROC_DIR={path} is taken: give each service a folder of its own."
-        )
-        raise SettingsError(message) from None
+        ) from None
     for file in path.iterdir():
         if file.name != _MARKER:
             file.unlink()
@@ -86,13 +86,12 @@ def memory_folder(shared: Path = Path("/dev/shm")) -> Path:  # noqa: S108 (memor
     Raises `SettingsError` when neither is writable, as in a container with a read-only root file
     system and no volume.
     """
-    if sys.platform == "linux" and os.access(shared, os.W_OK | os.X_OK):
+    if os.access(shared, os.W_OK | os.X_OK):
         return shared
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:
-        message = (
+        raise SettingsError(
             f"no folder can be written: mount a volume in memory at {shared} or /tmp,"
             " or set TMPDIR to the path of one."
-        )
-        raise SettingsError(message) from None
+        ) from None

@@ -52,7 +52,7 @@ async def watch(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     clock: Callable[[], float] = now,
 ) -> None:
-    """Sample for ever; log a source that fails."""
+    """Sample for ever."""
     while True:
         due = clock() + _PERIOD_SECONDS
         await sleep(_PERIOD_SECONDS)

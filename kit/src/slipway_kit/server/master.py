@@ -21,6 +21,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.multiprocess import mark_process_dead
 
 from slipway_kit.config.group import read
 from slipway_kit.config.server import ServerSettings
@@ -121,7 +122,8 @@ class Hooks:
         if text := stacks.read().decode(errors="replace"):
             log.error("worker was blocked", worker=worker.pid, stack=text)
         stacks.close()
-        files.mark_dead(worker.slot, folder=arbiter.service.folder.path)
+        path = str(arbiter.service.folder.path)
+        mark_process_dead(worker.slot, path=path)  # type: ignore[no-untyped-call]
 
     def on_exit(self, arbiter: Arbiter) -> None:
         """Stop the exporter and release the metrics folder."""

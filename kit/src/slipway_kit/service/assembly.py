@@ -28,7 +28,7 @@ from slipway_kit.http.refusals import AdmissionMiddleware, Refusals
 from slipway_kit.logs.setup import LogSetup
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
-from slipway_kit.runtime import Runtime, runtime_of
+from slipway_kit.runtime import runtime_of
 from slipway_kit.server import protocol
 from slipway_kit.service.features import About, import_routes
 from slipway_kit.service.lifespan import lifespan_of
@@ -118,14 +118,14 @@ def assemble(  # noqa: PLR0913 (each is a hook for the service)
     for each in reversed(middleware):
         app.add_middleware(each.cls, *each.args, **each.kwargs)
     limits.install(app, server)
-    _install_fast_paths(app, runtime)
+    _install_fast_paths(app)
     observation.install(app, server)
     _install_admission(app, server)
     refuse_more_threads_than_pool(app, settings.database, threads=server.threadpool_tokens)
     return app
 
 
-def _install_fast_paths(app: FastAPI, runtime: Runtime) -> None:
+def _install_fast_paths(app: FastAPI) -> None:
     """Enable the supported fast paths; their folder is optional."""
     try:
         fast = import_module(_FAST_PATHS)
@@ -134,7 +134,7 @@ def _install_fast_paths(app: FastAPI, runtime: Runtime) -> None:
             raise
         log.info("fast paths are not installed")
     else:
-        fast.install(app, records=runtime.get(Records), traces=runtime.get(tracing.Traces))
+        fast.install(app)
 
 
 def _install_admission(app: FastAPI, server: ServerSettings) -> None:

@@ -49,7 +49,7 @@ def lifespan_of(
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = server.threadpool_tokens
         attributes = {
-            "service.name": tracing.service_name or about.SLUG,
+            "service.name": about.SLUG,
             "service.version": about.VERSION,
             "deployment.environment.name": server.app_env,
         }
@@ -57,9 +57,9 @@ def lifespan_of(
             # Closed last, with its own deadline: closing the others makes spans too.
             open_tracing(
                 tracing,
+                runtime.get(Traces),
                 service=attributes,
                 flush_seconds=plan.flush,
-                traces=runtime.get(Traces),
                 untraced=untraced,
             ),
             Phases(open_seconds=server.startup_seconds, close_seconds=plan.close) as phases,

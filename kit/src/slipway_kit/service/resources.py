@@ -22,7 +22,6 @@ from slipway_kit.db.sessions import Database
 from slipway_kit.db.settings import DatabaseSettings
 from slipway_kit.logs.setup import LogSetup
 from slipway_kit.runtime import Runtime, runtime_of
-from slipway_kit.tracing.provider import Traces
 
 Opener = Callable[[Runtime], AbstractAsyncContextManager[Any]]
 # By the name of the phase in the log, in opening order.
@@ -31,9 +30,7 @@ Openers = Mapping[str, Opener]
 
 def database(runtime: Runtime) -> AbstractAsyncContextManager[Database]:
     """Open the database."""
-    return open_database(
-        runtime.get(DatabaseSettings), span_factory=runtime.get(Traces).span_factory
-    )
+    return open_database(runtime.get(DatabaseSettings))
 
 
 def offload(runtime: Runtime) -> AbstractAsyncContextManager[Offload]:

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -17,10 +17,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from slipway_kit.clock import now
 from slipway_kit.metrics.instruments import Counter
-from slipway_kit.tracing.ids import PresetIds
-from slipway_kit.tracing.request_spans import RequestSpans, Sampling
-from slipway_kit.tracing.settings import TracingSettings
-from slipway_kit.tracing.span_factory import SpanFactory
+from slipway_kit.tracing.request_spans import PresetIds
 
 log = structlog.get_logger()
 SPANS = Counter(
@@ -33,65 +30,6 @@ _NOISY_LOGGERS = ("opentelemetry", "urllib3")
 _CLIENT_INPUT_LOGGERS = ("opentelemetry.baggage", "opentelemetry.trace.")
 # Bytes read of the response to an export; its content is not used.
 _ANSWER_BYTES = 4096
-# Share of the flush time that is kept for dropping the spans that cannot be sent.
-_GIVE_UP_SHARE = 0.1
-
-
-class SpanExport:
-    """The tracer provider of one worker; made after the fork, because it starts a thread."""
-
-    def __init__(
-        self,
-        settings: TracingSettings,
-        *,
-        service: Mapping[str, str],
-        exporter: SpanExporter | None = None,
-    ) -> None:
-        self._exporter = CountedExporter(exporter or OTLPSpanExporter(session=ExportSession()))
-        self._sampling = Sampling(settings.traces_sampler, settings.traces_sampler_arg)
-        self.provider = TracerProvider(
-            resource=_resource(service), id_generator=PresetIds(), shutdown_on_exit=False
-        )
-        self._processor = CountedProcessor(
-            self._exporter,
-            max_queue_size=settings.bsp_max_queue_size,
-            max_export_batch_size=settings.bsp_max_export_batch_size,
-            schedule_delay_millis=settings.bsp_schedule_delay,
-        )
-        self.provider.add_span_processor(self._processor)
-
-    def request_spans(
-        self, *, untraced: Collection[str], span_factory: type[SpanFactory]
-    ) -> RequestSpans:
-        """Return the maker of request spans; `untraced` paths get none."""
-        return RequestSpans(
-            self.provider, self._sampling, untraced=untraced, span_factory=span_factory
-        )
-
-    async def close(self, *, seconds: float) -> None:
-        """Flush the queue for at most `seconds`; log how many spans were lost.
-
-        The SDK's own shutdown waits 30 s for a collector that does not answer. This one runs in a
-        daemon thread, which does not delay the exit.
-        """
-        loop, sent = asyncio.get_running_loop(), asyncio.Event()
-        failed = self._exporter.failed
-
-        def flush() -> None:
-            self._processor.shutdown_within(seconds * (1 - _GIVE_UP_SHARE))
-            with suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(sent.set)
-
-        threading.Thread(target=flush, name="flush-spans", daemon=True).start()
-        try:
-            async with asyncio.timeout(seconds):
-                await sent.wait()
-        except TimeoutError:
-            pass
-        finally:
-            lost = self._processor.drop_queued() + self._exporter.give_up() - failed
-            if lost:
-                log.warning("spans lost at shutdown", spans=lost, seconds=seconds)
 
 
 class CountedProcessor(BatchSpanProcessor):
@@ -100,63 +38,83 @@ class CountedProcessor(BatchSpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span; a full queue drops its oldest one."""
         sampled = span.context is not None and span.context.trace_flags.sampled
-        if sampled and len(self._queue) == self._queue.maxlen:
+        if sampled and len(self.queue) == self.queue.maxlen:
             SPANS.labels("dropped").inc()
         super().on_end(span)
 
     def shutdown_within(self, seconds: float) -> None:
-        """Export the queue within `seconds`."""
-        # The public `shutdown` has no timeout parameter.
+        """Export the queue within `seconds`; the public `shutdown` has no timeout parameter."""
         self._batch_processor.shutdown(timeout_millis=int(seconds * 1000))
 
-    def drop_queued(self) -> int:
-        """Count the queued spans as dropped, and return their number."""
-        count = len(self._queue)
-        SPANS.labels("dropped").inc(count)
-        return count
-
     @property
-    def _queue(self) -> Any:
+    def queue(self) -> Any:
+        """The spans that wait to be exported."""
         return self._batch_processor._queue  # noqa: SLF001 (the SDK has no public queue length)
 
 
-class CountedExporter(SpanExporter):
-    """Counts the spans of each batch by outcome."""
+class SpanExport(SpanExporter):
+    """The tracer provider of one worker and its exporter; counts the spans by outcome.
 
-    def __init__(self, exporter: SpanExporter) -> None:
-        self._exporter = exporter
-        self.failed = 0
-        self._sending = 0
+    It is made after the fork, because it starts a thread. OTEL_RESOURCE_ATTRIBUTES and
+    OTEL_SERVICE_NAME override `service`.
+    """
+
+    def __init__(
+        self,
+        service: Mapping[str, str],
+        *,
+        provider_class: type[TracerProvider] | None = None,
+        exporter: SpanExporter | None = None,
+    ) -> None:
+        given = OTELResourceDetector().detect().attributes
+        self.provider = (provider_class or TracerProvider)(
+            # The SDK adds a service.instance.id of its own for each process.
+            resource=Resource.create({"host.name": socket.gethostname(), **service, **given}),
+            id_generator=PresetIds(),
+            shutdown_on_exit=False,
+        )
+        self._exporter = exporter or OTLPSpanExporter(session=ExportSession())
+        self._sending = self._failed = 0
         self._lock = threading.Lock()
+        self._processor = CountedProcessor(self)
+        self.provider.add_span_processor(self._processor)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export one batch; a failed batch is lost."""
-        with self._lock:
-            self._sending = len(spans)
+        self._sending = len(spans)
         result = SpanExportResult.FAILURE
         try:
             result = self._exporter.export(spans)
         finally:
-            self._settle(result)
+            self._settle(exported=result is SpanExportResult.SUCCESS)
         return result
-
-    def give_up(self) -> int:
-        """Count the batch in flight as failed, and return the total of failed spans."""
-        self._settle(SpanExportResult.FAILURE)
-        return self.failed
-
-    def _settle(self, result: SpanExportResult) -> None:
-        with self._lock:
-            count, self._sending = self._sending, 0
-            if result is SpanExportResult.SUCCESS:
-                SPANS.labels("exported").inc(count)
-            else:
-                self.failed += count
-                SPANS.labels("failed").inc(count)
 
     def shutdown(self) -> None:
         """Stop waiting between attempts, and close the connection."""
         self._exporter.shutdown()
+
+    async def close(self, *, seconds: float) -> None:
+        """Flush the queue for at most `seconds`; log how many spans were lost.
+
+        The SDK's own shutdown waits 30 s for a collector that does not answer.
+        """
+        failed = self._failed
+        try:
+            await asyncio.to_thread(self._processor.shutdown_within, seconds)
+        finally:
+            # A batch in flight is given up.
+            self._settle(exported=False)
+            queued = len(self._processor.queue)
+            SPANS.labels("dropped").inc(queued)
+            if lost := queued + self._failed - failed:
+                log.warning("spans lost at shutdown", spans=lost, seconds=seconds)
+
+    def _settle(self, *, exported: bool) -> None:
+        """Count the batch in flight, if there is one."""
+        with self._lock:
+            count, self._sending = self._sending, 0
+            self._failed += 0 if exported else count
+        SPANS.labels("exported" if exported else "failed").inc(count)
 
 
 class ExportSession(requests.Session):
@@ -183,18 +141,19 @@ class RateLimitedLogs(logging.Handler):
     def __init__(self, *, clock: Callable[[], float] = now) -> None:
         super().__init__()
         self._clock = clock
-        self._passed: dict[tuple[str, int], tuple[float, int]] = {}
+        # By source line: the next time that it is passed, and the lines left out until then.
+        self._due: dict[tuple[str, int], tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass the record to the root logger, or count it."""
         if record.name.startswith(_CLIENT_INPUT_LOGGERS):
             return
         place, now = (record.pathname, record.lineno), self._clock()
-        at, kept = self._passed.get(place, (float("-inf"), 0))
-        if now - at < _PAUSE_SECONDS:
-            self._passed[place] = (at, kept + 1)
+        due, kept = self._due.get(place, (now, 0))
+        if now < due:
+            self._due[place] = (due, kept + 1)
             return
-        self._passed[place] = (now, 0)
+        self._due[place] = (now + _PAUSE_SECONDS, 0)
         if kept:
             record.msg, record.args = f"{record.getMessage()} ({kept} more were not logged)", None
         logging.getLogger().handle(record)
@@ -214,10 +173,3 @@ def rate_limited_logs() -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(handler)
             logger.propagate = True
-
-
-def _resource(service: Mapping[str, str]) -> Resource:
-    """Return the resource; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME override `service`."""
-    given = OTELResourceDetector().detect().attributes
-    # The SDK adds a service.instance.id of its own for each process.
-    return Resource.create({"host.name": socket.gethostname(), **service, **given})

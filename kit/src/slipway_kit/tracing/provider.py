@@ -15,10 +15,10 @@ from opentelemetry.semconv.attributes.url_attributes import URL_FULL
 
 from slipway_kit.trace_context import TRACE_CONTEXT
 from slipway_kit.tracing.settings import TracingSettings
-from slipway_kit.tracing.span_factory import SpanFactory
 
 if TYPE_CHECKING:
     import httpx
+    from opentelemetry.sdk.trace import TracerProvider
 
     from slipway_kit.tracing.request_spans import RequestSpans
 
@@ -35,12 +35,14 @@ NO_TELEMETRY: TelemetryConfig = {
 
 
 class Traces:
-    """The maker of request spans, while tracing is open, and the span factory."""
+    """The maker of request spans, while tracing is open."""
+
+    spans: "RequestSpans | None" = None
+    # A fast path may set a faster one than the SDK's.
+    provider_class: "type[TracerProvider] | None" = None
 
     def __init__(self, *, enabled: bool = False) -> None:
         self.enabled = enabled
-        self.spans: RequestSpans | None = None
-        self.span_factory: type[SpanFactory] = SpanFactory
 
 
 def load(settings: TracingSettings) -> None:
@@ -51,16 +53,16 @@ def load(settings: TracingSettings) -> None:
     if settings.enabled:
         import opentelemetry.instrumentation.httpx  # noqa: F401, PLC0415
 
-        from slipway_kit.tracing import export  # noqa: F401, PLC0415
+        from slipway_kit.tracing import export, request_spans  # noqa: F401, PLC0415
 
 
 @asynccontextmanager
 async def open_tracing(
     settings: TracingSettings,
+    traces: Traces,
     *,
     service: Mapping[str, str],
     flush_seconds: float,
-    traces: Traces | None = None,
     untraced: Collection[str] = (),
 ) -> AsyncIterator[None]:
     """Record and export spans until the block ends, then flush for at most `flush_seconds`.
@@ -74,23 +76,28 @@ async def open_tracing(
         return
     # Not imported without tracing.
     from slipway_kit.tracing.export import SpanExport, rate_limited_logs  # noqa: PLC0415
+    from slipway_kit.tracing.request_spans import RequestSpans, Sampling  # noqa: PLC0415
 
     with rate_limited_logs():
         try:
-            export = SpanExport(settings, service=service)
+            export = SpanExport(service, provider_class=traces.provider_class)
         except Exception:
             log.exception("tracing is off: the OpenTelemetry SDK rejected its settings")
             yield
             return
-        _set_defaults()
+        # Without it instrumentations use the outdated semantic conventions.
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
+        if "OTEL_PROPAGATORS" not in os.environ:
+            # The default reads baggage too: 8 KiB of blanks in it block the event loop for 0.2 s
+            # (measured), and clients' baggage would be sent on to other services.
+            propagate.set_global_textmap(TRACE_CONTEXT)
         trace.set_tracer_provider(export.provider)
-        if traces is not None:
-            traces.spans = export.request_spans(untraced=untraced, span_factory=traces.span_factory)
+        sampling = Sampling(settings.traces_sampler, settings.traces_sampler_arg)
+        traces.spans = RequestSpans(export.provider, sampling, untraced=untraced)
         try:
             yield
         finally:
-            if traces is not None:
-                traces.spans = None
+            traces.spans = None
             await export.close(seconds=flush_seconds)
 
 
@@ -117,13 +124,3 @@ async def _without_query(span: trace.Span, request: Any) -> None:
 def recording() -> bool:
     """Whether tracing is open in this process."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-
-
-def _set_defaults() -> None:
-    """Set defaults that the SDK leaves to the environment."""
-    # Without it instrumentations use the outdated semantic conventions.
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
-    if "OTEL_PROPAGATORS" not in os.environ:
-        # The default reads baggage too: 8 KiB of blanks in it block the event loop for 0.2 s
-        # (measured), and clients' baggage would be sent on to other services.
-        propagate.set_global_textmap(TRACE_CONTEXT)

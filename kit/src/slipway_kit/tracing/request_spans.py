@@ -4,29 +4,24 @@ Sampling is decided first, by the rule of the SDK's samplers. An unrecorded requ
 that propagates the decision to its calls. FastAPI's own telemetry needs several times the CPU.
 """
 
+import threading
 import time
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Any, Protocol
+from http import HTTPMethod
+from typing import Any
 from urllib.parse import urlsplit
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
-from opentelemetry.trace import (
-    NonRecordingSpan,
-    Span,
-    SpanContext,
-    SpanKind,
-    StatusCode,
-    TraceFlags,
-    TracerProvider,
-)
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
 from slipway_kit.trace_context import TRACE_CONTEXT
-from slipway_kit.tracing.span_factory import SpanFactory
 
 Headers = Mapping[bytes, bytes]
 Attributes = dict[str, AttributeValue]
@@ -35,13 +30,11 @@ Attributes = dict[str, AttributeValue]
 SCOPE_NAME = "slipway_kit.http"
 _SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 # The methods that the conventions know.
-_METHODS = frozenset(
-    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
-)
+_METHODS = frozenset([*HTTPMethod, "QUERY"])
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _PACKAGE_PREFIX = "slipway_kit."
 _EMPTY_CONTEXT = Context()
-_TRACE_CONTEXT = (b"traceparent", b"tracestate")
+_TRACE_CONTEXT = frozenset({b"traceparent", b"tracestate"})
 
 
 class Sampling:
@@ -60,24 +53,11 @@ class Sampling:
         return low_bits < self._bound
 
 
-class RequestSpan(Protocol):
-    """The span of a request in flight; it is the current span until `close`."""
-
-    # Trace id and span id, in hexadecimal.
-    ids: tuple[str, str]
-    recorded: bool
-
-    def answered(self) -> None:
-        """Note the end of the response; background tasks may follow."""
-
-    def close(
-        self, scope: Scope, *, route: str | None, status: int, error: BaseException | None
-    ) -> None:
-        """End the span; `error` is an exception that no response has handled."""
-
-
 class UnrecordedSpan(NonRecordingSpan):
-    """The span of an unrecorded request; its calls and log lines use the ids."""
+    """The span of an unrecorded request; its calls and log lines use the ids.
+
+    `ids` are the trace id and the span id, in hexadecimal.
+    """
 
     recorded = False
 
@@ -129,9 +109,13 @@ class RecordedSpan:
             found["http.response.status_code"] = status
         if failure := _error_type(scope, status, error):
             found["error.type"] = failure
-            span.set_status(StatusCode.ERROR)
+            span.set_status(trace.StatusCode.ERROR)
         span.set_attributes(found)
         span.end(self._until)
+
+
+# The span of a request in flight; it is the current span until `close`.
+RequestSpan = UnrecordedSpan | RecordedSpan
 
 
 def _span_context(ids: tuple[str, str], parent: SpanContext | None, sampled: int) -> SpanContext:
@@ -148,8 +132,7 @@ def _span_context(ids: tuple[str, str], parent: SpanContext | None, sampled: int
     )
 
 
-def _detach(span: UnrecordedSpan | RecordedSpan) -> None:
-    """Restore the previous current span."""
+def _detach(span: RequestSpan) -> None:
     context.detach(span.token)
     # The token closes a reference cycle with the request, which only the garbage collector would
     # free.
@@ -167,28 +150,36 @@ def _error_type(scope: Scope, status: int, error: BaseException | None) -> str |
 
 def _public_name(kind: type[BaseException]) -> str:
     """Return the qualified name of a class; one of this library is named by its public package."""
-    if kind.__module__ == "builtins":
-        return kind.__qualname__
     place = kind.__module__
     if place.startswith(_PACKAGE_PREFIX):
         place = ".".join(place.split(".")[:2])
-    return f"{place}.{kind.__qualname__}"
+    return kind.__qualname__ if place == "builtins" else f"{place}.{kind.__qualname__}"
+
+
+class PresetIds(threading.local, RandomIdGenerator):
+    """Random ids, except for the next span of this thread once its context is preset."""
+
+    preset: SpanContext | None = None
+
+    def generate_trace_id(self) -> int:
+        """Return the id of the preset trace, else a random one."""
+        return self.preset.trace_id if self.preset else super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        """Return the preset id once, else a random one."""
+        preset, self.preset = self.preset, None
+        return preset.span_id if preset else super().generate_span_id()
 
 
 class RequestSpans:
     """Makes the span of each request; `untraced` paths get none."""
 
     def __init__(
-        self,
-        provider: TracerProvider,
-        sampling: Sampling,
-        *,
-        untraced: Collection[str],
-        span_factory: type[SpanFactory] = SpanFactory,
+        self, provider: TracerProvider, sampling: Sampling, *, untraced: Collection[str]
     ) -> None:
-        self._factory = span_factory(
-            provider, SCOPE_NAME, kind=SpanKind.SERVER, schema_url=_SCHEMA_URL
-        )
+        self._tracer = provider.get_tracer(SCOPE_NAME, schema_url=_SCHEMA_URL)
+        # `PresetIds`.
+        self._ids: Any = provider.id_generator
         self._sampling, self._untraced = sampling, untraced
         # Other formats, and baggage, only when OTEL_PROPAGATORS names them.
         self._trace_context_alone = propagate.get_global_textmap() is TRACE_CONTEXT
@@ -202,33 +193,22 @@ class RequestSpans:
             return None
         base, parent, trace_id = _EMPTY_CONTEXT, None, random[:32]
         if b"traceparent" in headers or not self._trace_context_alone:
-            base = propagate.extract(self._carrier(headers), _EMPTY_CONTEXT)
+            names = _TRACE_CONTEXT.intersection(headers) if self._trace_context_alone else headers
+            carrier = {name.decode("latin-1"): headers[name].decode("latin-1") for name in names}
+            base = propagate.extract(carrier, _EMPTY_CONTEXT)
             found = trace.get_current_span(base).get_span_context()
             if found.is_valid:
                 parent, trace_id = found, trace.format_trace_id(found.trace_id)
         if not self._sampling.records(int(trace_id[16:], 16), parent):
             return UnrecordedSpan((trace_id, random[32:]), base, parent)
         ids = (trace_id, random[32:])
-        span = self._factory.begin(
-            _method_name(scope),
-            _span_context(ids, parent, TraceFlags.SAMPLED),
-            base=base,
-            parent=parent,
-            attributes=_attributes(scope, headers),
-        )
+        attributes = _attributes(scope, headers)
+        self._ids.preset = _span_context(ids, parent, TraceFlags.SAMPLED)
+        span = self._tracer.start_span(_method_name(scope), base, SpanKind.SERVER, attributes)
         return RecordedSpan(span, base, ids)
-
-    def _carrier(self, headers: Headers) -> dict[str, str]:
-        names = _TRACE_CONTEXT if self._trace_context_alone else headers
-        return {
-            name.decode("latin-1"): headers[name].decode("latin-1")
-            for name in names
-            if name in headers
-        }
 
 
 def _method_name(scope: Scope) -> str:
-    """Return the first word of the span name."""
     if scope["type"] == "websocket":
         return "WS"
     method: str = scope["method"]

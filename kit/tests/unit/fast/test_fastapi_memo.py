@@ -1,6 +1,6 @@
 """What FastAPI finds out once is what it finds out each time."""
 
-import functools
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from fastapi import (
 )
 from fastapi.dependencies import utils
 from fastapi.dependencies.utils import get_dependant
+from fastapi.security import SecurityScopes
 from fastapi.telemetry._asgi import NativeTelemetry
 from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace import TracerProvider
@@ -40,10 +41,7 @@ INCLUDED: Any = routing._IncludedRouter
 NAMES = (
     *("_get_param_aliases", "_get_param_model", "_is_json_field"),
     "field_annotation_is_sequence",
-    *("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable", "_get_cache_key"),
 )
-
-CALLS = ("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable")
 
 
 class Filters(BaseModel):
@@ -82,7 +80,7 @@ def fields() -> Iterator[Any]:
 @pytest.fixture
 def _as_before() -> Iterator[None]:
     """Have the memory on again, where an app of an earlier test had it on."""
-    enabled = bool(fastapi_memo._originals)
+    enabled = bool(fastapi_memo._path._originals)
     fastapi_memo.disable()
     yield
     if enabled:
@@ -113,81 +111,6 @@ def test_every_answer_is_that_of_fastapi_the_second_time_too(original: dict[str,
             options = {"convert_underscores": dashes}
             names = original["_get_param_aliases"](field, **options)
             assert FASTAPI._get_param_aliases(field, **options) == names
-
-
-class Equal:
-    """Is another's equal, and no generator though that is."""
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Equal)
-
-    def __hash__(self) -> int:
-        return 1
-
-    @property
-    def __wrapped__(self) -> Any:
-        return self._call
-
-
-async def generates() -> AsyncIterator[int]:
-    yield 1
-
-
-def generates_plainly() -> Iterator[int]:
-    yield 1
-
-
-def returns() -> None:
-    """Do nothing."""
-
-
-async def returns_later() -> None:
-    """Do nothing."""
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_whatever_is_called_is_what_it_is(original: dict[str, Any], name: str) -> None:
-    fastapi_memo.enable()
-    plain = [generates, generates_plainly, returns, returns_later, functools.partial(generates)]
-    for call in 2 * [*plain, *map(Equal, plain), Equal, None]:
-        assert getattr(FASTAPI, name)(call) == original[name](call)
-        assert getattr(ROUTING, name)(call) == original[name](call)
-
-
-def test_a_dependency_has_the_key_that_fastapi_gives_it(original: dict[str, Any]) -> None:
-    async def asks(
-        plain: Annotated[None, Depends(returns)],
-        scoped: Annotated[None, Security(returns_later, scopes=["b", "a"])],
-        function: Annotated[int, Depends(generates, scope="function")],
-    ) -> None:
-        del plain, scoped, function
-
-    fastapi_memo.enable()
-    found = get_dependant(path="/", call=asks).dependencies
-    assert len(found) == 3
-    for dependant in [*found, *found]:
-        key = original["_get_cache_key"](dependant=dependant)
-        assert FASTAPI._get_cache_key(dependant=dependant, uses_scopes_cache={}) == key
-
-
-def test_dependencies_that_are_new_each_time_are_not_kept_for_ever(
-    original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fastapi_memo, "_MAX_CACHED", 4)
-    fastapi_memo.enable()
-    for number in range(10):
-        made = get_dependant(path="/", call=returns, name=f"{number}")
-        key = original["_get_cache_key"](dependant=made)
-        assert FASTAPI._get_cache_key(dependant=made) == key
-    (kept,) = (
-        cell.cell_contents
-        for cell in FASTAPI._get_cache_key.__closure__
-        if isinstance(cell.cell_contents, dict)
-    )
-    assert len(kept) <= 4
 
 
 def test_a_field_is_asked_about_once(
@@ -358,13 +281,46 @@ def test_a_request_gets_the_same_answer(original: dict[str, Any]) -> None:
     assert before[0] == {"number": 1, "some": [2, 3], "body": {"a": 1}, "token": "t"}
 
 
+def test_what_a_route_depends_on_gives_it_the_same(original: dict[str, Any]) -> None:
+    app, left = FastAPI(), list[str]()
+
+    def plain(number: int) -> int:
+        return number
+
+    async def generates(same: Annotated[int, Depends(plain)]) -> AsyncIterator[int]:
+        yield same + 1
+        left.append("generator")
+
+    async def guarded(scopes: SecurityScopes) -> list[str]:
+        return scopes.scopes
+
+    @app.get("/")
+    async def route(
+        one: Annotated[int, Depends(plain)],
+        two: Annotated[int, Depends(generates, scope="function")],
+        a: Annotated[list[str], Security(guarded, scopes=["a"])],
+        b: Annotated[list[str], Security(guarded, scopes=["b"])],
+    ) -> list[Any]:
+        return [one, two, a, b]
+
+    def answers() -> list[Any]:
+        with TestClient(app) as client:
+            return [client.get(f"/?number={number}").json() for number in (1, 5)]
+
+    before = answers()
+    fastapi_memo.enable()
+    assert [answers(), answers()] == [before, before]
+    assert before == [[1, 2, ["a"], ["b"]], [5, 6, ["a"], ["b"]]]
+    assert len(left) == 6
+
+
 def test_twice_is_once_and_is_taken_back(original: dict[str, Any]) -> None:
     own = functions()
-    fastapi_memo.enable()
-    kept = functions()
-    fastapi_memo.enable()
-    assert functions() == kept
-    assert not set(own.values()) & set(kept.values())
+    for _ in range(2):
+        fastapi_memo.enable()
+        kept = functions()
+        assert not set(own.values()) & set(kept.values())
+        assert {inspect.unwrap(each) for each in kept.values()} == set(own.values())
     fastapi_memo.disable()
     assert functions() == own
 
@@ -373,7 +329,7 @@ def functions() -> dict[tuple[Any, str], Any]:
     """Return all that is replaced, as it is now."""
     places = [
         *((FASTAPI, name) for name in NAMES),
-        *((ROUTING, name) for name in (*CALLS, "_operation", "get_telemetry_data")),
+        *((ROUTING, name) for name in ("_operation", "get_telemetry_data")),
         *((INCLUDED, "_match"), (NativeTelemetry, "__call__")),
     ]
     return {(owner, name): getattr(owner, name) for owner, name in places}
@@ -385,7 +341,7 @@ def other(field: object, more: object) -> None:
 
 PRIVATE = [
     *((FASTAPI, name) for name in NAMES),
-    *((ROUTING, name) for name in (*CALLS, "_operation", "get_telemetry_data")),
+    *((ROUTING, name) for name in ("_operation", "get_telemetry_data")),
     *((INCLUDED, name) for name in ("_match", "_handle_selected")),
     (NativeTelemetry, "__call__"),
 ]

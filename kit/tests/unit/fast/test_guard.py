@@ -1,9 +1,11 @@
 """A digest says whether code is the code that was looked at."""
 
+import gc
 import hashlib
 import inspect
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from slipway_kit.fast import (
     middleware_stack,
     span_bytes,
 )
+from slipway_kit.fast.guard import FastPath
 
 SOURCE = """
 def outer(number):
@@ -80,23 +83,50 @@ def test_what_changes_around_it_does_not(tmp_path: Path) -> None:
 
 def test_a_function_without_source_is_not_known(tmp_path: Path) -> None:
     module = made(tmp_path, SOURCE)
-    known = frozenset({guard.digest(parts(module))})
-    assert guard.is_known(lambda: parts(module), known)
+    path = FastPath(lambda: parts(module), guard.digest(parts(module)))
+    assert path.supported()
     guard._module.cache_clear()
     (tmp_path / "made.py").unlink()
-    assert not guard.is_known(lambda: parts(module), known)
+    assert not path.supported()
 
 
 def test_what_is_gone_or_no_function_is_not_known() -> None:
-    known = frozenset({"0"})
-    assert not guard.is_known(lambda: [sys.nothing], known)  # type: ignore[attr-defined]
-    assert not guard.is_known(lambda: [len], known)
+    assert not FastPath(lambda: [sys.nothing], "0").supported()  # type: ignore[attr-defined]
+    assert not FastPath(lambda: [len], "0").supported()
+
+
+def test_what_is_replaced_is_restored_whatever_holds_it() -> None:
+    class Holder:
+        def name(self) -> str:
+            return "own"
+
+    path, holder, module = FastPath(), Holder(), types.ModuleType("held")
+    vars(module)["name"] = own = "a module's"
+    for owner in (holder, module):
+        for replacement in (lambda: "first", lambda: "second"):
+            path.replace(owner, "name", replacement)
+            assert owner.name is replacement
+    assert Holder().name() == "own"
+    path.disable()
+    assert (holder.name(), module.name) == ("own", own)
+    path.disable()
+
+
+def test_what_is_gone_is_not_kept_for_being_restored() -> None:
+    class Holder:
+        name = 0
+
+    path, holder = FastPath(), Holder()
+    gone = weakref.ref(holder)
+    path.replace(holder, "name", 1)
+    del holder
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize(
     "module", [fastapi_memo, light_span, metric_cells, middleware_stack, span_bytes]
 )
 def test_the_private_parts_of_the_locked_libraries_are_known(module: Any) -> None:
-    fastapi_memo.disable()
     found = guard.digest(module._parts())
-    assert found in module._KNOWN, "read what changed, then add the digest to _KNOWN"
+    assert found in module._path.known, "read what changed, then add the digest"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,13 +18,11 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from kit.tests.support.tracing import SCOPE, untouched_tracing
 from slipway_kit.db.address import Address
-from slipway_kit.db.statements import trace_database
+from slipway_kit.db.statements import SCOPE_NAME, trace_database
 from slipway_kit.fast import light_span
-from slipway_kit.fast.light_span import LightSpan, LightSpanFactory, LightSpanSupport
-from slipway_kit.tracing.ids import PresetIds
+from slipway_kit.fast.light_span import LightProvider, LightSpan
 from slipway_kit.tracing.provider import Traces
-from slipway_kit.tracing.request_spans import RequestSpans, Sampling
-from slipway_kit.tracing.span_factory import SpanFactory
+from slipway_kit.tracing.request_spans import PresetIds, RequestSpans, Sampling
 
 RANDOM = "a" * 32 + "b" * 16
 OTHER = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
@@ -81,27 +79,24 @@ class Spans:
     """Request spans of a provider, and what it exported."""
 
     def __init__(self, *processors: SpanProcessor, limits: SpanLimits | None = None) -> None:
-        self.exporter, ids = InMemorySpanExporter(), PresetIds()
-        self.provider = TracerProvider(
-            resource=RESOURCE, id_generator=ids, shutdown_on_exit=False, span_limits=limits
+        self.exporter, self.ids = InMemorySpanExporter(), PresetIds()
+        self.provider = LightProvider(
+            resource=RESOURCE, id_generator=self.ids, shutdown_on_exit=False, span_limits=limits
         )
         for processor in (*processors, SimpleSpanProcessor(self.exporter)):
             self.provider.add_span_processor(processor)
         sampling = Sampling("parentbased_always_on", 1)
-        self._spans = RequestSpans(
-            self.provider, sampling, untraced=(), span_factory=LightSpanFactory
-        )
+        self._spans = RequestSpans(self.provider, sampling, untraced=())
 
     def statement(self, *changes: Change) -> ReadableSpan:
         """Change the span of what a request asks of another, and return what was exported of it."""
-        ids = self.provider.id_generator
-        assert isinstance(ids, PresetIds)
-        calls = LightSpanFactory(self.provider, "calls", kind=SpanKind.CLIENT)
+        tracer = self.provider.get_tracer(SCOPE_NAME)
         opened = self._spans.open(SCOPE, {}, RANDOM)
         assert opened is not None
-        # Both kinds take the id that comes next.
-        ids.preset(span_id=3)
-        span = calls.begin_here("SELECT x", {"db.query.text": "SELECT 1"})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PresetIds, "generate_span_id", lambda _: 3)
+            attributes = {"db.query.text": "SELECT 1"}
+            span = tracer.start_span("SELECT x", kind=SpanKind.CLIENT, attributes=attributes)
         for change in changes:
             change(span)
         span.end()
@@ -172,9 +167,7 @@ def test_a_request_that_sends_a_statement_needs_no_span_of_the_sdk(
         dialect: Any = DefaultDialect()
         monkeypatch.setattr(dialect, "initialize", lambda _: None)
         monkeypatch.setattr(dialect, "do_execute", lambda *_: None)
-        trace_database(
-            dialect, Address("db", 5432, "user", name="games"), span_factory=LightSpanFactory
-        )
+        trace_database(dialect, Address("db", 5432, "user", name="games"))
         dialect.initialize(None)
         monkeypatch.setattr("opentelemetry.sdk.trace.Tracer.start_span", None)
         opened = spans._spans.open(SCOPE, {}, RANDOM)
@@ -190,8 +183,7 @@ def test_a_request_that_sends_a_statement_needs_no_span_of_the_sdk(
 def test_what_most_requests_do_needs_no_span_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     with untouched_tracing():
         spans = Spans()
-        tracer: Any = spans._spans._factory.tracer
-        monkeypatch.setattr(tracer, "start_span", None)
+        monkeypatch.setattr("opentelemetry.sdk.trace.Tracer.start_span", None)
         found = spans.request(lambda span: span.set_attribute("tenant", "a"))
     assert found.attributes is not None
     assert found.attributes["tenant"] == "a"
@@ -254,12 +246,11 @@ def test_two_threads_make_one_span_of_it() -> None:
 
 def test_a_processor_that_looks_at_starts_gets_spans_of_the_sdk() -> None:
     with untouched_tracing():
-        spans = Spans()
-        fits = LightSpanSupport(spans.provider)
-        assert fits()
+        spans, seen = Spans(), list[Any]()
+        spans.request(seen.append)
         spans.provider.add_span_processor(Starts())
-        assert not fits()
-        found = spans.request()
+        found = spans.request(seen.append)
+    assert [isinstance(each, LightSpan) for each in seen] == [True, False]
     assert found.attributes is not None
     assert found.attributes["a"] == "at the start"
 
@@ -269,34 +260,27 @@ def test_a_processor_that_looks_at_starts_gets_spans_of_the_sdk() -> None:
 )
 def test_where_attributes_are_limited_spans_are_of_the_sdk(limits: SpanLimits) -> None:
     with untouched_tracing():
-        spans = Spans(limits=limits)
-        assert not LightSpanSupport(spans.provider)()
-        found = spans.request()
+        spans, seen = Spans(limits=limits), list[Any]()
+        found = spans.request(seen.append)
+    assert not isinstance(seen[0], LightSpan)
     assert found.attributes is not None
     assert found.dropped_attributes or found.attributes["url.path"] == "/"
 
 
-def test_an_sdk_that_keeps_this_elsewhere_gets_no_light_span() -> None:
-    class Provider:
-        """Of another version."""
-
-        def __init__(self, tracer: trace.Tracer) -> None:
-            self._own = tracer
-
-        def get_tracer(self, name: str, **about: str) -> trace.Tracer:
-            """Give the one there is."""
-            return self._own
-
+def test_other_tracers_make_spans_of_the_sdk() -> None:
     with untouched_tracing():
-        whole = TracerProvider(shutdown_on_exit=False)
-        other: Any = Provider(whole.get_tracer("test"))
-        assert not LightSpanSupport(other)()
-        sampling = Sampling("parentbased_always_on", 1)
-        spans = RequestSpans(other, sampling, untraced=(), span_factory=LightSpanFactory)
-        opened = spans.open(SCOPE, {}, RANDOM)
-        assert opened is not None
-        assert isinstance(trace.get_current_span(), SdkSpan)
-        opened.close(SCOPE, route="/a", status=200, error=None)
+        spans = Spans()
+        tracer = spans.provider.get_tracer("team")
+        assert spans.provider.get_tracer("team") is tracer
+        steps = list[Span]()
+        spans.request(lambda _: steps.append(tracer.start_span("step")))
+    assert isinstance(steps[0], SdkSpan)
+
+
+def test_a_statement_without_a_request_is_for_the_sampler_to_decide() -> None:
+    with untouched_tracing():
+        spans = Spans()
+        assert isinstance(spans.provider.get_tracer(SCOPE_NAME).start_span("SELECT"), SdkSpan)
 
 
 def test_a_light_span_is_a_span_to_whoever_asks() -> None:
@@ -311,9 +295,9 @@ def test_light_spans_are_given_and_taken_back() -> None:
     traces = Traces()
     assert light_span.supported()
     light_span.enable(traces)
-    assert traces.span_factory is LightSpanFactory
-    light_span.disable(traces)
-    assert traces.span_factory is SpanFactory
+    assert traces.provider_class is LightProvider
+    light_span.disable()
+    assert traces.provider_class is None
 
 
 def test_an_sdk_that_ends_spans_otherwise_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:

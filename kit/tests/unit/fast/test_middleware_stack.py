@@ -38,7 +38,7 @@ def test_observation_is_outermost_until_that_is_taken_back(app: FastAPI) -> None
     assert outermost(app) == "ObservationMiddleware"
     with TestClient(app) as client:
         assert client.get("/nothing").status_code == 404
-    middleware_stack.disable(app)
+    middleware_stack.disable()
     assert outermost(app) == "ServerErrorMiddleware"
 
 

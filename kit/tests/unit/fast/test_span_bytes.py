@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common._internal import trace_encoder
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http import trace_exporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -20,7 +21,6 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from kit.tests.support.paths import SERVICE
 from slipway_kit.fast import span_bytes
-from slipway_kit.fast.span_bytes import SpanWriter
 
 # A module, of which types know less than there is.
 EXPORTER: Any = trace_exporter
@@ -86,11 +86,14 @@ def sorted_spans(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
 def test_every_span_is_what_the_exporters_own_encoder_makes_of_it(
     spans: list[ReadableSpan],
 ) -> None:
-    writer = SpanWriter()
     expected = sorted_spans(encode_spans(spans).SerializeToString())
-    assert sorted_spans(writer.write(spans)) == expected
+    assert sorted_spans(encoded(spans)) == expected
     # The second time attributes come from memory.
-    assert sorted_spans(writer.write(spans)) == expected
+    assert sorted_spans(encoded(spans)) == expected
+
+
+def encoded(spans: Sequence[ReadableSpan]) -> bytes:
+    return span_bytes.EncodedSpans(spans).SerializePartialToString()
 
 
 def span(**attributes: Any) -> ReadableSpan:
@@ -107,49 +110,31 @@ def span(**attributes: Any) -> ReadableSpan:
     )
 
 
-def test_a_usual_span_is_written_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = SpanWriter()
+def test_a_usual_span_is_encoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = [span(text="a", number=-1, yes=True, no=False, share=0.5, not_a_number=math.nan)] * 3
-    expected = encode_spans(usual).SerializeToString()
-    asked: list[int] = []
+    expected = sorted_spans(encode_spans(usual).SerializeToString())
+    own, asked = trace_encoder._encode_span, list[ReadableSpan]()
 
-    def encode(spans: Sequence[ReadableSpan]) -> Any:
-        asked.append(len(spans))
-        return encode_spans(spans)
+    def encode_span(span: ReadableSpan) -> Any:
+        asked.append(span)
+        return own(span)
 
-    monkeypatch.setattr(span_bytes, "encode_spans", encode)
-    assert ExportTraceServiceRequest.FromString(written.write(usual)).SerializeToString(
-        deterministic=True
-    ) == ExportTraceServiceRequest.FromString(expected).SerializeToString(deterministic=True)
+    monkeypatch.setattr(trace_encoder, "_encode_span", encode_span)
+    assert sorted_spans(encoded(usual)) == expected
     # One for what they all belong to.
-    assert asked == [1]
+    assert len(asked) == 1
 
 
 def test_values_that_are_equal_and_of_other_types_are_not_mistaken() -> None:
-    writer = SpanWriter()
     for value in (1, True, 1.0, "1", 0, False, 0.0, -0.0):
         one = [span(value=value)]
         expected = sorted_spans(encode_spans(one).SerializeToString())
-        assert sorted_spans(writer.write(one)) == expected, repr(value)
+        assert sorted_spans(encoded(one)) == expected, repr(value)
 
 
 def test_what_is_kept_is_bounded() -> None:
-    writer = SpanWriter()
-    for number in range(3 * span_bytes._MAX_CACHED):
-        writer.write([span(number=number)])
-    assert len(writer._attributes) <= span_bytes._MAX_CACHED
-
-
-def test_one_that_cannot_be_written_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EXPORTER, "encode_spans", EXPORTER.encode_spans)
-
-    def fail(*_: object) -> bytes:
-        raise TypeError
-
-    span_bytes.enable()
-    monkeypatch.setattr(SpanWriter, "write", fail)
-    data = EXPORTER.encode_spans([span(a="b")]).SerializePartialToString()
-    assert sorted_spans(data) == sorted_spans(encode_spans([span(a="b")]).SerializeToString())
+    encoded([span(number=number) for number in range(2 * span_bytes._MAX_CACHED)])
+    assert span_bytes._cached.cache_info().currsize <= span_bytes._MAX_CACHED
 
 
 def test_an_exporter_that_sends_otherwise_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +149,7 @@ def test_the_exporter_gets_its_own_encoder_back(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(EXPORTER, "encode_spans", encode_spans)
     assert span_bytes.supported()
     span_bytes.enable()
-    assert EXPORTER.encode_spans is not encode_spans
+    assert EXPORTER.encode_spans is span_bytes.EncodedSpans
     span_bytes.disable()
     assert EXPORTER.encode_spans is encode_spans
 

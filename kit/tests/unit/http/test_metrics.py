@@ -1,7 +1,6 @@
 import asyncio
 import os
 import socket
-import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -63,14 +62,6 @@ def test_without_shared_memory_the_temporary_folder_is_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert memory_folder().is_dir()
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    assert memory_folder() == tmp_path
-
-
-def test_without_shared_memory_on_linux_it_is_the_temporary_folder_too(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     assert memory_folder(tmp_path / "absent") == tmp_path
 

@@ -11,13 +11,7 @@ from structlog.testing import capture_logs
 
 from kit.tests.support.lines import heard_lines
 from slipway_kit.tracing.export import RateLimitedLogs, SpanExport
-from slipway_kit.tracing.settings import TracingSettings
 
-SETTINGS = TracingSettings(
-    exporter_otlp_endpoint="http://collector:4318",
-    bsp_max_queue_size=8,
-    bsp_max_export_batch_size=4,
-)
 SERVICE = {"service.name": "shop", "service.version": "1.2"}
 
 
@@ -43,7 +37,9 @@ class Sink(SpanExporter):
 
 
 @pytest.fixture
-def sink() -> Iterator[Sink]:
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
     sink = Sink()
     sink.open.set()
     yield sink
@@ -74,7 +70,7 @@ def make_spans(export: SpanExport, count: int) -> None:
 async def test_all_that_is_queued_is_sent_at_the_end_in_order(
     sink: Sink, counted: Callable[[], dict[str, float]]
 ) -> None:
-    export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
+    export = SpanExport(SERVICE, exporter=sink)
     make_spans(export, 7)
     with capture_logs() as logged:
         await export.close(seconds=30)
@@ -88,7 +84,7 @@ async def test_a_full_queue_drops_the_oldest_and_counts_them(
     sink: Sink, counted: Callable[[], dict[str, float]]
 ) -> None:
     sink.open.clear()
-    export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
+    export = SpanExport(SERVICE, exporter=sink)
     make_spans(export, 4)
     # These four are on their way, and eight wait.
     assert sink.reached.wait(30)
@@ -105,21 +101,21 @@ async def test_a_collector_that_does_not_answer_is_left_behind_and_the_loss_is_l
     sink: Sink, counted: Callable[[], dict[str, float]]
 ) -> None:
     sink.open.clear()
-    export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
+    export = SpanExport(SERVICE, exporter=sink)
     make_spans(export, 7)
     assert sink.reached.wait(30)
     with capture_logs() as logged:
         await export.close(seconds=0.05)
     assert [(line["event"], line["spans"]) for line in logged] == [("spans lost at shutdown", 7)]
     assert counted() == {"exported": 0, "failed": 4, "dropped": 3}
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    assert all(thread.daemon for thread in others), "one that is not would hold up the exit"
+    (sender,) = (each for each in threading.enumerate() if each.name.startswith("OtelBatch"))
+    assert sender.daemon, "one that is not would hold up the exit"
 
 
 @pytest.mark.anyio
 async def test_the_loop_turns_while_spans_are_sent(sink: Sink) -> None:
     sink.open.clear()
-    export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
+    export = SpanExport(SERVICE, exporter=sink)
     make_spans(export, 7)
     # The loop itself lets the collector answer, in time for a second batch.
     asyncio.get_running_loop().call_soon(sink.open.set)
@@ -134,7 +130,7 @@ async def test_what_fails_at_the_end_is_lost_too(
     sink: Sink, counted: Callable[[], dict[str, float]]
 ) -> None:
     sink.result = SpanExportResult.FAILURE
-    export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
+    export = SpanExport(SERVICE, exporter=sink)
     make_spans(export, 3)
     with capture_logs() as logged:
         await export.close(seconds=30)
@@ -147,7 +143,7 @@ async def test_an_exporter_that_raises_is_counted_and_stops_nothing(
     sink: Sink, counted: Callable[[], dict[str, float]], caplog: pytest.LogCaptureFixture
 ) -> None:
     sink.error = ZeroDivisionError()
-    export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
+    export = SpanExport(SERVICE, exporter=sink)
     make_spans(export, 4)
     export.provider.force_flush()
     sink.error = None
@@ -161,9 +157,10 @@ async def test_a_worker_describes_itself_and_the_environment_wins(
     sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.version=9,team=games")
-    export = SpanExport(SETTINGS, service=SERVICE, exporter=sink)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "store")
+    export = SpanExport(SERVICE, exporter=sink)
     described = export.provider.resource.attributes
-    assert (described["service.name"], described["service.version"]) == ("shop", "9")
+    assert (described["service.name"], described["service.version"]) == ("store", "9")
     assert described["team"] == "games"
     assert described["service.instance.id"]
     await export.close(seconds=30)

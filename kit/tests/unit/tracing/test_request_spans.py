@@ -21,8 +21,7 @@ from kit.tests.support.tracing import SCOPE, untouched_tracing
 from slipway_kit.db.errors import DatabaseUnavailable
 from slipway_kit.errors import ServiceError, Unavailable
 from slipway_kit.trace_context import carrier
-from slipway_kit.tracing.ids import PresetIds
-from slipway_kit.tracing.request_spans import RequestSpans, Sampling
+from slipway_kit.tracing.request_spans import PresetIds, RequestSpans, Sampling
 
 PROBES = "slipway_kit.http.probes"
 SAMPLERS = [
