@@ -1,11 +1,13 @@
 """What the errors of PostgreSQL and of its driver mean to a request."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import Dialect, ExceptionContext
+from sqlalchemy.pool import PoolProxiedConnection
 
 from slipway_kit.db.errors import (
     DatabaseUnavailable,
@@ -33,7 +35,9 @@ log = structlog.get_logger()
 def translate_errors(engine: Engine) -> None:
     """Raise errors of this library, and let nobody commit a transaction that has failed."""
     event.listen(engine, "handle_error", _translate)
-    event.listen(engine, "commit", _refuse_failed)
+    # Not SQLAlchemy's event `commit`: with one, every statement looks for listeners of its own.
+    dialect = engine.dialect
+    dialect.do_commit = partial(_commit, dialect, dialect.do_commit)  # type: ignore[method-assign]
 
 
 def _translate(context: ExceptionContext) -> None:
@@ -45,8 +49,10 @@ def _translate(context: ExceptionContext) -> None:
     # After a failed ping the pool opens a new connection.
     if context.is_pre_ping or not isinstance(error, Exception):
         return
-    if context.connection is not None and context.connection.in_transaction():
-        _info(context.connection)[_FAILED] = True
+    connection = context.connection
+    # A lost connection is not committed.
+    if connection is not None and connection.in_transaction() and not connection.invalidated:
+        connection.info[_FAILED] = True
     hide_values(context)
     sqlstate = getattr(error, "sqlstate", None) or ""
     if sqlstate == _QUERY_CANCELLED:
@@ -87,17 +93,17 @@ def hide_values(context: ExceptionContext) -> None:
     driver.detail = driver.hint = driver.__cause__ = driver.__context__ = None
 
 
-def _refuse_failed(connection: Connection) -> None:
+def _commit(
+    dialect: Dialect, commit: Callable[[Any], None], connection: PoolProxiedConnection
+) -> None:
     """Raise `FailedTransaction` when PostgreSQL would answer COMMIT with ROLLBACK."""
-    if not _info(connection).pop(_FAILED, False):
-        return
-    try:
-        # It is refused, unless the failed statement was in a savepoint.
-        connection.exec_driver_sql("SELECT 1")
-    except DBAPIError as error:
-        raise FailedTransaction from error
-
-
-def _info(connection: Connection) -> dict[Any, Any]:
-    """Return what is kept with a connection; of a lost one nothing is."""
-    return {} if connection.closed or connection.invalidated else connection.info
+    if connection.info.pop(_FAILED, False):
+        cursor = connection.cursor()
+        try:
+            # It is refused, unless the failed statement was in a savepoint.
+            cursor.execute("SELECT 1")
+        except dialect.loaded_dbapi.Error as error:
+            raise FailedTransaction from error
+        finally:
+            cursor.close()
+    commit(connection)

@@ -130,6 +130,8 @@ class QueueLimit:
 
     def _leave_out_pause(self) -> None:
         """Take a pause that ends with this release out of the seconds since the last one."""
+        if self._pending_seconds <= MAX_DELAY_SECONDS:
+            return
         service_time = self._service_time
         longest = max(MAX_DELAY_SECONDS, PAUSE_FACTOR * service_time)
         if not self._releases or self._pending_seconds <= longest:

@@ -1,5 +1,6 @@
 """What FastAPI finds out once is what it finds out each time."""
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
@@ -41,7 +42,9 @@ INCLUDED: Any = routing._IncludedRouter
 NAMES = (
     *("_get_param_aliases", "_get_param_model", "_is_json_field"),
     "field_annotation_is_sequence",
+    *("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable", "_get_cache_key"),
 )
+CALLS = ("_is_gen_callable", "_is_async_gen_callable", "_is_coroutine_callable")
 
 
 class Filters(BaseModel):
@@ -111,6 +114,77 @@ def test_every_answer_is_that_of_fastapi_the_second_time_too(original: dict[str,
             options = {"convert_underscores": dashes}
             names = original["_get_param_aliases"](field, **options)
             assert FASTAPI._get_param_aliases(field, **options) == names
+
+
+class Equal:
+    """Is another's equal, and no generator though that is."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+    def __hash__(self) -> int:
+        return 1
+
+    @property
+    def __wrapped__(self) -> Any:
+        return self._call
+
+
+async def generates() -> AsyncIterator[int]:
+    yield 1
+
+
+def generates_plainly() -> Iterator[int]:
+    yield 1
+
+
+def returns() -> None:
+    """Do nothing."""
+
+
+async def returns_later() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_whatever_is_called_is_what_it_is(original: dict[str, Any], name: str) -> None:
+    fastapi_memo.enable()
+    plain = [generates, generates_plainly, returns, returns_later, functools.partial(generates)]
+    for call in 2 * [*plain, *map(Equal, plain), Equal, None]:
+        assert getattr(FASTAPI, name)(call) == original[name](call)
+        assert getattr(ROUTING, name)(call) == original[name](call)
+
+
+def test_a_dependency_has_the_key_that_fastapi_gives_it(original: dict[str, Any]) -> None:
+    async def asks(
+        plain: Annotated[None, Depends(returns)],
+        scoped: Annotated[None, Security(returns_later, scopes=["b", "a"])],
+        function: Annotated[int, Depends(generates, scope="function")],
+    ) -> None:
+        del plain, scoped, function
+
+    fastapi_memo.enable()
+    found = get_dependant(path="/", call=asks).dependencies
+    assert len(found) == 3
+    for dependant in [*found, *found]:
+        key = original["_get_cache_key"](dependant=dependant)
+        assert FASTAPI._get_cache_key(dependant=dependant, uses_scopes_cache={}) == key
+
+
+def test_dependencies_that_are_new_each_time_are_not_kept_for_ever(
+    original: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastapi_memo, "_MAX_CACHED", 4)
+    fastapi_memo.enable()
+    for number in range(10):
+        made = get_dependant(path="/", call=returns, name=f"{number}")
+        key = original["_get_cache_key"](dependant=made)
+        assert FASTAPI._get_cache_key(dependant=made) == key
+    known = inspect.getclosurevars(FASTAPI._get_cache_key).nonlocals["known"]
+    assert len(inspect.getclosurevars(known).nonlocals["known"]) <= 4
 
 
 def test_a_field_is_asked_about_once(
