@@ -14,6 +14,7 @@ HEAD = """# Settings
 
 Each is an environment variable; `python -m app settings` prints those of the service too.
 An invalid value, or an unknown name with one of these prefixes, stops the start with one sentence.
+Those that begin with `OTEL_` are the platform's too: they may cost traces, never the start.
 
 """
 

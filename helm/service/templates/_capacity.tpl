@@ -37,7 +37,7 @@ need must not exceed have.
 {{- $given := keys (.Values.config | default dict) | sortAlpha -}}
 {{- range .Values.extraEnv -}}{{- $given = append $given .name -}}{{- end -}}
 {{- range $given -}}
-{{- if or (hasKey $managed .) (eq . "DATABASE_URL") -}}
+{{- if and (or (hasKey $managed .) (eq . "DATABASE_URL")) (not (hasPrefix "OTEL_" .)) -}}
 {{- $broken = append $broken (printf "%s stands in config or extraEnv, but a value of its own decides it, which the sums rest on; remove it there." .) -}}
 {{- end -}}
 {{- end -}}

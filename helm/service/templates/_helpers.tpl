@@ -149,11 +149,11 @@ OTEL_TRACES_SAMPLER_ARG: {{ include "service.number" .sampleRatio | quote }}
 {{- end }}
 {{- end -}}
 
+{{/* What values decide and what people add; service.check lets them replace OTEL_ variables alone. */}}
 {{- define "service.settings" -}}
-{{ include "service.managed" . }}
-{{- range $name, $value := .Values.config }}
-{{ $name }}: {{ include "service.text" $value | quote }}
-{{- end }}
+{{- $settings := include "service.managed" . | fromYaml -}}
+{{- range $name, $value := .Values.config -}}{{- $_ := set $settings $name (include "service.text" $value) -}}{{- end -}}
+{{- toYaml $settings -}}
 {{- end -}}
 
 {{/* Not empty where the platform numbers users and has its DNS on another port. */}}

@@ -15,6 +15,7 @@ from kit.tests.runtime.conftest import Start
 from kit.tests.runtime.harness import Service, ask, connected
 from kit.tests.support import ports
 from kit.tests.support.collector import Collector, open_collector
+from kit.tests.unit.test_otel_variables import VARIABLES
 from slipway_kit.testing.waiting import eventually
 
 CLIENTS = 6
@@ -184,3 +185,26 @@ def test_a_bad_collector_costs_spans_beyond_the_queue_and_neither_requests_nor_t
     # Of each worker one line a minute from each place that complains.
     complaints = [line for line in service.events() if "opentelemetry" in line.get("logger", "")]
     assert len(complaints) <= 2 * 4
+
+
+# What would turn traces off.
+SWITCHES = ("ENDPOINT", "PROTOCOL", "CERTIFICATE", "TRACES_EXPORTER")
+
+
+@pytest.mark.parametrize("traced", [True, False], ids=["with traces", "without traces"])
+def test_what_a_platform_sets_for_every_pod_never_stops_the_service(
+    start: Start, collector: Collector, traced: bool
+) -> None:
+    wrong = {name: "grpc (" for name in VARIABLES if not (traced and name.endswith(SWITCHES))}
+    if traced:
+        wrong["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
+    service = start(**wrong)
+    assert service.get("/scenarios/query")[0] == 200
+    service.process.send_signal(signal.SIGTERM)
+    assert service.wait_end(seconds=15) == 0
+    assert len(collector.servers()) == int(traced)
+    said = [line["event"] for line in service.events() if line["level"] != "info"]
+    about = {line.partition(" ")[0] for line in said if line.startswith("OTEL_")}
+    # By the master alone.
+    assert len(about) == len(said)
+    assert {"OTEL_TRACES_SAMPLER", "OTEL_PROPAGATORS", "OTEL_BSP_SCHEDULE_DELAY"} <= about

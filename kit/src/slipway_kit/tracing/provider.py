@@ -13,6 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry import propagate, trace
 from opentelemetry.semconv.attributes.url_attributes import URL_FULL
 
+from slipway_kit.otel_variables import NOTES
 from slipway_kit.trace_context import TRACE_CONTEXT
 from slipway_kit.tracing.settings import TracingSettings
 
@@ -46,10 +47,12 @@ class Traces:
 
 
 def load(settings: TracingSettings) -> None:
-    """Import the SDK if tracing is enabled.
+    """Log which OTEL_ variables are not honoured, and import the SDK if tracing is enabled.
 
     Call it before the workers are forked: the import takes a tenth of a second.
     """
+    while NOTES:
+        log.warning(NOTES.pop(0))
     if settings.enabled:
         import opentelemetry.instrumentation.httpx  # noqa: F401, PLC0415
 
