@@ -109,8 +109,10 @@ def no_trailer_is_a_header(port: int) -> None:
     assert b"6.6.6.6" not in answers
 
 
-def test_a_trailer_is_no_header(start: Start) -> None:
-    no_trailer_is_a_header(start(WEB_CONCURRENCY=1).port)
+def test_a_trailer_is_no_header_and_is_counted(start: Start) -> None:
+    service = start(WEB_CONCURRENCY=1)
+    no_trailer_is_a_header(service.port)
+    assert service.metrics()["http_trailers_dropped_total"] == 2 * TRAILERS.count(b"\r\n")
 
 
 def test_a_trailer_is_no_header_behind_a_proxy(start: Start, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ ADMISSION=middleware moves admission to an ASGI middleware, `off` omits it.
 import asyncio
 import inspect
 import select
-from collections import deque
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +26,13 @@ from uvicorn.protocols.http.httptools_impl import (
 from slipway_kit.clock import now
 from slipway_kit.http.probes import Drain
 from slipway_kit.http.refusals import Refusals
+from slipway_kit.metrics.instruments import Counter
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
 from slipway_kit.server.websocket import BoundedWebSocket, alone
 from slipway_kit.server.websocket import supported as websocket_supported
 
+TRAILERS = Counter("http_trailers_dropped", "Fields after a body, which are no headers.")
 # The limits of a head: request line and headers.
 MAX_HEAD_BYTES = 2**16
 HEAD_SECONDS = 10.0
@@ -49,8 +50,6 @@ _METHODS = {
     "shutdown": ["self"],
     "timeout_keep_alive_handler": ["self"],
 }
-# Takes trailers, and keeps none.
-_DROPPED: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 _CYCLE_ATTRIBUTES = {
     *("scope", "keep_alive", "waiting_for_100_continue", "disconnected"),
     *("response_started", "response_complete", "on_response"),
@@ -76,6 +75,16 @@ def supported() -> bool:
         name in found and list(inspect.signature(found[name]).parameters) == parameters
         for name, parameters in _METHODS.items()
     )
+
+
+class _Trailers(list[tuple[bytes, bytes]]):
+    """Counts trailers in place of the list of headers, and keeps none."""
+
+    def append(self, _: tuple[bytes, bytes]) -> None:
+        TRAILERS.inc()
+
+
+_DROPPED = _Trailers()
 
 
 class _Flow(FlowControl):
@@ -160,7 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._strip_prefix()
         super().on_headers_complete()
         if not upgrades:
-            self.headers = _DROPPED  # type: ignore[assignment]
+            self.headers = _DROPPED
 
     def _strip_prefix(self) -> None:
         """Do what a proxy in front left undone: uvicorn writes the prefix before every path."""

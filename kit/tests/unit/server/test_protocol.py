@@ -367,6 +367,15 @@ async def test_a_trailer_is_no_header(talk: Talk) -> None:
     assert [name for name, _ in cycle.scope["headers"]] == [b"host", b"transfer-encoding"]
 
 
+async def test_trailers_are_counted_and_headers_are_not(talk: Talk) -> None:
+    talk.admission.open = True
+    before = protocol.TRAILERS._value.get()
+    await talk.say(GET + CHUNKED + b"0\r\n\r\n")
+    assert protocol.TRAILERS._value.get() == before
+    await talk.say(CHUNKED + b"0\r\nX-A: a\r\nX-B: b\r\n\r\n" + GET)
+    assert protocol.TRAILERS._value.get() == before + 2
+
+
 @pytest.mark.parametrize("begin", [b"0\r\n", b"0\r\nX-Endless: a", b"1;extension"])
 async def test_trailers_and_extensions_have_an_end(talk: Talk, begin: bytes) -> None:
     talk.admission.has_room = True
