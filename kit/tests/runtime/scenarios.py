@@ -78,6 +78,18 @@ async def socket(connection: WebSocket, seconds: float = 0) -> None:
         await connection.send_text(said)
 
 
+@router.websocket("/ends")
+async def ends(connection: WebSocket) -> None:
+    await connection.accept()
+    await connection.send_json([connection.scope["client"][0], connection.scope["server"][0]])
+    await connection.receive()
+
+
+@router.get("/ends")
+async def ends_of_a_request(request: Request) -> list[str]:
+    return [request.scope["client"][0], request.scope["server"][0]]
+
+
 @router.get("/slow")
 async def slow(seconds: float) -> dict[str, int]:
     await asyncio.sleep(seconds)

@@ -38,6 +38,12 @@ def counted(service: Service, times: int) -> bool:
     return service.metrics()[COUNTED] == times
 
 
+HANDSHAKE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+
 def test_requests_of_all_workers_are_counted_exactly_once(service: Service) -> None:
     ask_often(service, 200)
     assert counted(service, 200)
@@ -310,6 +316,24 @@ def test_the_service_listens_on_both_families_and_believes_a_proxy_of_either(sta
                 assert b'"scheme":"https"' in answer.read().replace(b" ", b""), address
         with socket.create_connection((address, service.metrics_port)):
             pass
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("way", ["protocol", "middleware"])
+def test_an_ipv4_client_has_its_own_address_on_a_socket_for_both_families(
+    start: Start, way: str
+) -> None:
+    service = start(HOST="*", FORWARDED_ALLOW_IPS="127.0.0.1", ADMISSION=way, WEB_CONCURRENCY=1)
+    for proxied, client in ((b"", "127.0.0.1"), (b"X-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7")):
+        for upgrade in (b"", HANDSHAKE):
+            with socket.create_connection(("127.0.0.1", service.port), 5) as connection:
+                connection.sendall(
+                    b"GET /scenarios/ends HTTP/1.1\r\nHost: x\r\n" + proxied + upgrade + b"\r\n"
+                )
+                said = b""
+                while not said.endswith(b"]"):
+                    said += connection.recv(1000)
+            assert said.endswith(f'["{client}","127.0.0.1"]'.encode())
 
 
 def test_behind_a_prefix_the_document_names_it_and_routes_answer(start: Start) -> None:

@@ -29,7 +29,7 @@ from slipway_kit.http.refusals import Refusals
 from slipway_kit.metrics.instruments import Counter
 from slipway_kit.overload.admission import Admission
 from slipway_kit.overload.route_shedding import RouteShedding
-from slipway_kit.server.websocket import BoundedWebSocket, alone
+from slipway_kit.server.websocket import BoundedWebSocket, alone, name_ipv4
 from slipway_kit.server.websocket import supported as websocket_supported
 
 TRAILERS = Counter("http_trailers_dropped", "Fields after a body, which are no headers.")
@@ -134,11 +134,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal = _NOT_HTTP
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; an IPv4 client of a socket for both families is named by its own address."""
+        """Begin."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        if self.client is not None:
-            self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
+        name_ipv4(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse data, and refuse a head over the limit."""

@@ -1,5 +1,6 @@
 """uvicorn's WebSocket protocol, with an answer to each bad handshake and an end to each flood."""
 
+from asyncio.transports import BaseTransport
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -19,12 +20,20 @@ MAX_FRAGMENTS = 4096
 _PIECE = 4096
 _ATTRIBUTES = {
     *("conn", "handshake_complete", "handshake_initiated", "close_sent", "frames", "writable"),
+    *("client", "server"),
 }
 
 
 def supported() -> bool:
     """Tell whether uvicorn has the attributes that are used here."""
     return set(WebSocketsSansIOProtocol.__init__.__code__.co_names) >= _ATTRIBUTES
+
+
+def name_ipv4(protocol: Any) -> None:
+    """Name IPv4 addresses as such; a socket for both families hides them in IPv6 ones."""
+    for end in ("client", "server"):
+        if address := getattr(protocol, end):
+            setattr(protocol, end, (address[0].removeprefix("::ffff:"), address[1]))
 
 
 def alone(method: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -57,6 +66,11 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         # It makes every refusal of websockets and uvicorn.
         self.conn.reject = self._refusal  # type: ignore[method-assign]
         self._second = self._control_frames = 0
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begin."""
+        super().connection_made(transport)
+        name_ipv4(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse data, of which the first is the whole handshake."""

@@ -49,8 +49,8 @@ class FixedAdmission(Admission):
 class Wire(asyncio.Transport):
     """A transport that keeps what is written."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, ends: dict[str, tuple[str, int]] | None = None) -> None:
+        super().__init__(ends)
         self.sent, self.closed, self.reading = b"", False, True
 
     def write(self, data: Any) -> None:

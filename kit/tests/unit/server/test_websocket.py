@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -28,14 +28,18 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "websocket.send", "text": message["text"]})
 
 
-@pytest.fixture
-async def talk() -> AsyncIterator[BoundedWebSocket]:
-    made = BoundedWebSocket(
+def protocol_of(app: ASGIApp) -> BoundedWebSocket:
+    return BoundedWebSocket(
         config=Config(app, lifespan="off", ws_per_message_deflate=False),
         server_state=ServerState(),
         app_state={},
         refusals=Refusals(ServerSettings()),
     )
+
+
+@pytest.fixture
+async def talk() -> AsyncIterator[BoundedWebSocket]:
+    made = protocol_of(app)
     made.connection_made(Wire())
     made.data_received(UPGRADE % b"")
     await turns()
@@ -63,6 +67,13 @@ async def test_a_flood_of_control_frames_is_closed(
     talk.data_received(flood * (websocket.MAX_CONTROL_FRAMES + 1))
     assert wire(talk).closed
     assert b"\x03\xf0too many" in wire(talk).sent
+
+
+async def test_an_ipv4_address_within_an_ipv6_one_is_named_as_such() -> None:
+    made = protocol_of(app)
+    ends = {"peername": ("::ffff:192.0.2.7", 1), "sockname": ("::ffff:192.0.2.1", 8000)}
+    made.connection_made(Wire(ends))
+    assert (made.client, made.server) == (("192.0.2.7", 1), ("192.0.2.1", 8000))
 
 
 async def test_a_ping_is_answered_unless_its_client_reads_nothing(talk: BoundedWebSocket) -> None:
