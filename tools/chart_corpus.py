@@ -98,7 +98,7 @@ def _pairs() -> Iterator[Release]:
         strategy = {"maxSurge": 0, "maxUnavailable": missing}
         values = {"replicas": 8, "strategy": strategy, "database": {"maxConnections": 1000}}
         yield Release(f"{missing} missing", values)
-    for grace in range(31, 34):
+    for grace in range(51, 54):
         server = {"terminationGracePeriodSeconds": grace}
         yield Release(f"grace {grace}", {"replicas": 9, "server": server})
     # More than a map of Go keeps in a ring: no order is the alphabet's by chance.

@@ -35,7 +35,7 @@ OTHERS: dict[str, list[Any]] = {
     "config": [
         {"LOG_LEVEL": ODD},
         {"LOG_LEVEL": ODDER},
-        {"MAX_BODY_BYTES": 1048576, "DOCS_ENABLED": True},
+        {"HSTS_SECONDS": 31536000, "DOCS_ENABLED": True},
         {"FORWARDED_ALLOW_IPS": "*"},
     ],
     "resources.requests.cpu": ["1", "100m", 1.5],

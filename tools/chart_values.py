@@ -111,6 +111,8 @@ KINDS: Mapping[str, Schema] = {
     "server.workers": whole(1, 64),
     "server.workerMemoryMiB": whole(32),
     "server.requestTimeoutSeconds": above_zero(3600),
+    "server.maxBodyBytes": whole(1),
+    "server.uploadMinBytesPerSecond": whole(1),
     "server.workerTimeoutSeconds": whole(2, 300),
     "server.startupSeconds": above_zero(600),
     "server.shutdownSeconds": whole(2, 3600),

@@ -140,8 +140,8 @@ EVERYTHING: Values = {
     "database": {"url": "postgresql://user:password@postgres:5432/shop"},
     "tracing": {"endpoint": "http://collector:4318"},
     "config": {"LOG_LEVEL": "DEBUG"},
-    "server": {"preStopSeconds": 2, "terminationGracePeriodSeconds": 32},
-    "strategy": {"minReadySeconds": 16},
+    "server": {"preStopSeconds": 2, "terminationGracePeriodSeconds": 52},
+    "strategy": {"minReadySeconds": 26},
     "ingress": {"enabled": True, "hosts": [{"host": "games.example.org"}]},
     "httpRoute": {
         "enabled": True,

@@ -8,7 +8,7 @@ from tests.chart.charts import Values
 AT_THE_LIMIT: list[tuple[str, Values, str, Any, Any]] = [
     ("database connections", {}, "database.maxConnections", 71, 70),
     ("database connections", {"replicas": 4}, "strategy.maxSurge", "25%", "26%"),
-    ("database connections", {"replicas": 4}, "strategy.minReadySeconds", 15, 14),
+    ("database connections", {"replicas": 4}, "strategy.minReadySeconds", 25, 24),
     (
         "database connections",
         {"autoscaling": {"enabled": True}, "replicas": 99},
@@ -22,8 +22,10 @@ AT_THE_LIMIT: list[tuple[str, Values, str, Any, Any]] = [
     ("one computation within a request, s", {}, "processPool.waitSeconds", 5, 5.1),
     ("one connection within an outbound call, s", {}, "httpClient.poolTimeoutSeconds", 5, 5.1),
     ("one outbound call within a request, s", {}, "httpClient.totalTimeoutSeconds", 10, 10.1),
-    ("one request within the shutdown, s", {}, "server.requestTimeoutSeconds", 16.4, 16.5),
-    ("shutdown within the grace period, s", {}, "server.terminationGracePeriodSeconds", 30, 29),
+    ("one request within the shutdown, s", {}, "server.requestTimeoutSeconds", 10.4, 10.5),
+    ("one request within the shutdown, s", {}, "server.maxBodyBytes", 1064960, 1064961),
+    ("one request within the shutdown, s", {}, "server.uploadMinBytesPerSecond", 40330, 40329),
+    ("shutdown within the grace period, s", {}, "server.terminationGracePeriodSeconds", 50, 49),
     ("shutdown within the grace period, s", {}, "server.preStopSeconds", 0, 1),
     ("idle connections outlast the proxy, s", {}, "server.proxyIdleSeconds", 74, 75),
     ("start-up within its probe, s", {}, "probes.startup.failureThreshold", 31, 30),

@@ -142,7 +142,7 @@ EXAMPLES: Mapping[str, Example] = {
         {"database": {"existingSecret": "postgres", "urlKey": "address"}},
         outside={("Secret", "postgres"): {"address"}},
     ),
-    "pre-stop": Example({"server": {"preStopSeconds": 5, "terminationGracePeriodSeconds": 35}}),
+    "pre-stop": Example({"server": {"preStopSeconds": 5, "terminationGracePeriodSeconds": 55}}),
     "load-balancer": Example(
         {
             "service": {

@@ -30,7 +30,10 @@ def releases(draw: st.DrawFn) -> dict[str, Any]:
         client["totalTimeoutSeconds"],
     ]
     server = {"requestTimeoutSeconds": _tenth(max(waits) + draw(room) / 10)}
-    shutdown = int(server["requestTimeoutSeconds"]) + 7 + draw(st.integers(-1, 3))
+    rate = values["server"]["uploadMinBytesPerSecond"]
+    upload = draw(tenths)
+    server["maxBodyBytes"] = round(rate * upload)
+    shutdown = int(server["requestTimeoutSeconds"] + upload) + 7 + draw(st.integers(-1, 3))
     server["shutdownSeconds"] = max(2, shutdown)
     leaving = values["server"]["preStopSeconds"] + server["shutdownSeconds"] + 7
     server["terminationGracePeriodSeconds"] = leaving + draw(room)
@@ -65,6 +68,7 @@ def _needs() -> st.SearchStrategy[dict[str, Any]]:
                 {
                     "workers": few,
                     "workerMemoryMiB": st.integers(32, 300),
+                    "uploadMinBytesPerSecond": st.sampled_from([500, 40_960, 1_000_000]),
                     "preStopSeconds": st.integers(0, 5),
                     "workerTimeoutSeconds": st.integers(2, 12),
                     "startupSeconds": tenths,

@@ -133,6 +133,7 @@ def test_a_typo_in_any_object_is_refused_by_name() -> None:
         ("server.workers", 0),
         ("server.workers", 1.5),
         ("server.shutdownSeconds", 2.5),
+        ("server.uploadMinBytesPerSecond", 0),
         ("database.url", "mysql://host/name"),
         ("database.port", 0),
         ("tracing.endpoint", "collector:4318"),

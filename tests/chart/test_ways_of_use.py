@@ -16,7 +16,7 @@ from tests.chart.objects import hook, title
 # What Kubernetes wants to be text, given as `--set` and an unquoted YAML make it.
 UNQUOTED: dict[str, Any] = {
     "image": {"tag": 20261201},
-    "config": {"DOCS_ENABLED": True, "MAX_BODY_BYTES": 1048576},
+    "config": {"DOCS_ENABLED": True, "HSTS_SECONDS": 31536000},
     "podAnnotations": {"a": 1},
     "podLabels": {"b": 20261201},
     "nodeSelector": {"c": True},

@@ -175,9 +175,11 @@ within one grace period send away, and never more than there are.
 {{- define "service.limit.request" -}}
 {{- $shutdown := .Values.server.shutdownSeconds -}}
 {{- $have := subf $shutdown (minf (divf $shutdown 5) 5) (minf (divf $shutdown 10) 2) -}}
-{{- dict "name" "one request within the shutdown, s" "need" .Values.server.requestTimeoutSeconds "have" $have
-  "arithmetic" (printf "%v request timeout" .Values.server.requestTimeoutSeconds)
-  "change" "lower server.requestTimeoutSeconds or raise server.shutdownSeconds"
+{{- $request := .Values.server.requestTimeoutSeconds -}}
+{{- $upload := divf .Values.server.maxBodyBytes .Values.server.uploadMinBytesPerSecond -}}
+{{- dict "name" "one request within the shutdown, s" "need" (addf $request $upload) "have" $have
+  "arithmetic" (printf "%v request timeout + %v upload" $request $upload)
+  "change" "lower server.requestTimeoutSeconds or server.maxBodyBytes, or raise server.uploadMinBytesPerSecond or server.shutdownSeconds"
   | toJson -}}
 {{- end -}}
 

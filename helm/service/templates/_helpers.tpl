@@ -110,6 +110,8 @@ APP_ENV: production
 WEB_CONCURRENCY: {{ include "service.number" .workers | quote }}
 WORKER_MEMORY_MIB: {{ include "service.number" .workerMemoryMiB | quote }}
 REQUEST_TIMEOUT_SECONDS: {{ include "service.number" .requestTimeoutSeconds | quote }}
+MAX_BODY_BYTES: {{ include "service.number" .maxBodyBytes | quote }}
+UPLOAD_MIN_BYTES_PER_SECOND: {{ include "service.number" .uploadMinBytesPerSecond | quote }}
 WORKER_TIMEOUT_SECONDS: {{ include "service.number" .workerTimeoutSeconds | quote }}
 STARTUP_SECONDS: {{ include "service.number" .startupSeconds | quote }}
 SHUTDOWN_SECONDS: {{ include "service.number" .shutdownSeconds | quote }}

@@ -30,7 +30,7 @@ class ServedRequest(Protocol):
 
     # By `clock.now`; `None` once the answer has begun.
     deadline: float | None
-    # Whether the client asked for less time than the service allows.
+    # Whether being late is the client's fault: it asked for less time, or its body was slow.
     by_client: bool
     # The last one that the request needed.
     queue_limit: Limit | None
@@ -50,7 +50,7 @@ def deadline_within(seconds: float) -> float:
 
 
 def client_deadline_passed() -> bool:
-    """Whether the client asked for less time than the service allows, and had it."""
+    """Whether the deadline has passed, and that is the client's fault."""
     request = _current.get()
     if request is None or not request.by_client or request.deadline is None:
         return False

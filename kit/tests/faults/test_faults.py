@@ -363,8 +363,7 @@ FAULTS = {
         "400 for them, nobody else notices",
     ),
     "150 clients send half a body": Fault(
-        clients_that(hostile.sends_half_a_body, "504", "504, still open"),
-        "504 for them, nobody else notices",
+        clients_that(hostile.sends_half_a_body, "408"), "408 for them, nobody else notices"
     ),
 }
 

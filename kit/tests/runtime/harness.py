@@ -202,6 +202,7 @@ def settings_of(database_url: str, **settings: object) -> dict[str, str]:
         "HTTP_CLIENT_POOL_TIMEOUT_SECONDS": "0.5",
         "HTTP_CLIENT_TOTAL_TIMEOUT_SECONDS": "3",
         "SHUTDOWN_SECONDS": "5",
+        "UPLOAD_MIN_BYTES_PER_SECOND": 4 * 2**20,
         "WEB_CONCURRENCY": 2,
         "WORKER_TIMEOUT_SECONDS": 3,
     }

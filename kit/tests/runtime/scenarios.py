@@ -70,6 +70,11 @@ async def headers(request: Request) -> dict[str, str]:
     return {**request.headers, "peer": str(request.client)}
 
 
+@router.post("/upload")
+async def upload(request: Request) -> dict[str, int]:
+    return {"received": len(await request.body())}
+
+
 @router.websocket("/socket")
 async def socket(connection: WebSocket, seconds: float = 0) -> None:
     await asyncio.sleep(seconds)

@@ -1,7 +1,11 @@
 """Clients that are slow, silent or too large lose their connection, and nobody else notices."""
 
+import json
+import select
+import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -58,4 +62,67 @@ def test_a_head_that_is_too_large_is_431(start: Start) -> None:
     with opened(service) as greedy:
         greedy.sendall(BEGUN + b"x" * (MAX_HEAD_BYTES + 1))
         assert said(greedy, seconds=10).startswith(b"HTTP/1.1 431 ")
+    assert service.get("/scenarios/pid")[0] == 200
+
+
+# An upload may take 6 s, and a request 3 s beside it.
+LARGEST, RATE = 300_000, 50_000
+UPLOADS = {
+    "WEB_CONCURRENCY": 1,
+    "MAX_BODY_BYTES": LARGEST,
+    "UPLOAD_MIN_BYTES_PER_SECOND": RATE,
+    "SHUTDOWN_SECONDS": 13,
+}
+UPLOAD = b"POST /scenarios/upload HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n" % LARGEST
+
+
+def uploaded(
+    service: Service, *, rate: float, stop_after: int = LARGEST, head: bytes = UPLOAD
+) -> tuple[bytes, float]:
+    """Send a body at a steady rate until it is answered; return the answer and the seconds."""
+    began = time.monotonic()
+    with opened(service) as client:
+        client.sendall(head + b"\r\n")
+        sent = 0
+        while sent < stop_after and not select.select([client], [], [], 0.05)[0]:
+            due = min(int((time.monotonic() - began) * rate), stop_after)
+            client.sendall(b"x" * (due - sent))
+            sent = due
+        return said(client, seconds=20), time.monotonic() - began
+
+
+def test_a_steady_upload_may_take_longer_than_a_request(start: Start) -> None:
+    service = start(**UPLOADS)
+    answer, seconds = uploaded(service, rate=1.2 * RATE, head=UPLOAD + b"Connection: close\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"received": LARGEST}
+    assert seconds > 4
+
+
+def test_a_shutdown_finishes_an_upload_within_its_time(start: Start) -> None:
+    service = start(**UPLOADS)
+    with ThreadPoolExecutor(1) as background:
+        upload = background.submit(uploaded, service, rate=1.2 * RATE)
+        time.sleep(0.5)
+        service.send(signal.SIGTERM)
+        began = time.monotonic()
+        answer, seconds = upload.result(20)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    assert seconds > 4, "longer than the drain"
+    assert service.wait_end(seconds=10) == 0
+    assert time.monotonic() - began < 13 + 2, "SHUTDOWN_SECONDS, and 2 to reap the worker"
+
+
+@pytest.mark.parametrize(("rate", "stop_after"), [(RATE / 5, LARGEST), (RATE, 1000)])
+def test_an_upload_that_is_too_slow_or_stalls_is_408(
+    start: Start, rate: float, stop_after: int
+) -> None:
+    service = start(**UPLOADS)
+    answer, seconds = uploaded(service, rate=rate, stop_after=stop_after)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head
+    assert json.loads(body)["title"] == "Request Timeout"
+    assert 2.5 < seconds < 9
     assert service.get("/scenarios/pid")[0] == 200

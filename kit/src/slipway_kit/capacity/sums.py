@@ -70,12 +70,14 @@ class Release:
     # Measured: master and exporter together hold a share of 56 MiB.
     master_memory_mib: float = 64
     memory_volumes_mib: float = 0
-    shutdown_seconds: float = 23
+    shutdown_seconds: float = 43
     pool_timeout_seconds: float = 2
     statement_timeout_ms: float = 5000
     compute_wait_seconds: float = 2
     compute_timeout_seconds: float = 5
     request_timeout_seconds: float = 10
+    max_body_bytes: float = 1024 * 1024
+    upload_min_bytes_per_second: float = 40 * 1024
     outbound_pool_timeout_seconds: float = 2
     outbound_connect_timeout_seconds: float = 2
     outbound_timeout_seconds: float = 7
@@ -174,8 +176,10 @@ def time_limits(release: Release) -> Iterator[Limit]:
     yield sum_limit(
         "one request within the shutdown, s",
         plan.drain + plan.requests,
-        "lower REQUEST_TIMEOUT_SECONDS or raise SHUTDOWN_SECONDS",
+        "lower REQUEST_TIMEOUT_SECONDS or MAX_BODY_BYTES,"
+        " or raise UPLOAD_MIN_BYTES_PER_SECOND or SHUTDOWN_SECONDS",
         (request, "request timeout"),
+        (release.max_body_bytes / release.upload_min_bytes_per_second, "upload"),
     )
 
 

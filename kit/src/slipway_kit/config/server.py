@@ -39,6 +39,7 @@ class ServerSettings(Group):
         "SHUTDOWN_",
         "STARTUP_",
         "THREADPOOL_",
+        "UPLOAD_MIN_",
         "WEB_CONCURRENCY",
         "WORKER_",
     )
@@ -73,10 +74,13 @@ class ServerSettings(Group):
         default=30, gt=0, le=600, description="seconds that the start-up of a worker may take"
     )
     shutdown_seconds: float = Field(
-        default=23, ge=2, le=3600, description="seconds of a worker's shutdown, drain included"
+        default=43, ge=2, le=3600, description="seconds of a worker's shutdown, drain included"
     )
     request_timeout_seconds: float = Field(
-        default=10, gt=0, le=3600, description="seconds until the first byte of an answer, else 504"
+        default=10,
+        gt=0,
+        le=3600,
+        description="seconds until the first byte of an answer, else 504; an upload adds its own",
     )
     keep_alive_seconds: int = Field(
         default=75,
@@ -94,6 +98,12 @@ class ServerSettings(Group):
         default=False, description="replace even a single worker, though clients wait meanwhile"
     )
     max_body_bytes: int = Field(default=MIB, ge=1, description="largest request body, bytes")
+    # With the largest body 25.6 s, so that a pod ends within 50 s.
+    upload_min_bytes_per_second: int = Field(
+        default=40 * 1024,
+        ge=1,
+        description="least rate of an upload; below, it uses up its request's time, then 408",
+    )
     threadpool_tokens: int = Field(
         default=40, ge=1, le=1000, description="threads for plain `def` routes, per worker"
     )

@@ -26,6 +26,8 @@ _FIELDS = {
     "worker_memory_mib": "server.workerMemoryMiB",
     "shutdown_seconds": "server.shutdownSeconds",
     "request_timeout_seconds": "server.requestTimeoutSeconds",
+    "max_body_bytes": "server.maxBodyBytes",
+    "upload_min_bytes_per_second": "server.uploadMinBytesPerSecond",
     "pool_size": "database.poolSize",
     "max_overflow": "database.maxOverflow",
     "max_connections": "database.maxConnections",

@@ -62,7 +62,7 @@ class DrainingServer(Server):
         self._plan = self._settings.shutdown
         self._worker = worker
         self._drained_at: float | None = None
-        self._closed = False
+        self._closed, self._drain_seconds = False, self._plan.drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the lifespan, then accept connections; exit when the start takes too long."""
@@ -111,7 +111,7 @@ class DrainingServer(Server):
         # The acceptors close their sockets.
         del sockets
         try:
-            async with asyncio.timeout(self._plan.worker - self._plan.drain):
+            async with asyncio.timeout(self._plan.worker - self._drain_seconds):
                 await super().shutdown()
         except TimeoutError:
             log.exception("shutdown took too long")
@@ -142,8 +142,13 @@ class DrainingServer(Server):
             self._drain_without_port(min(self._plan.drain, _RECYCLE_SECONDS))
 
     def _drain_without_port(self, seconds: float) -> None:
-        """Close the port and drain until no connection is left, for at most `seconds`."""
-        self._closed = True
+        """Close the port and drain until no connection is left, for at most `seconds`.
+
+        What that leaves of the drain's time is for requests in flight.
+        """
+        self._closed, self._drain_seconds = True, seconds
+        requests = self._plan.drain + self._plan.requests - seconds
+        self.config.timeout_graceful_shutdown = cast("int", requests)
         self._drain.begin()
         for server in self.servers:
             server.close()

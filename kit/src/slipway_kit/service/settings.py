@@ -119,6 +119,8 @@ class ServiceSettings(BaseModel):
             compute_wait_seconds=self.offload.wait_seconds,
             compute_timeout_seconds=self.offload.timeout_seconds,
             request_timeout_seconds=self.server.request_timeout_seconds,
+            max_body_bytes=self.server.max_body_bytes,
+            upload_min_bytes_per_second=self.server.upload_min_bytes_per_second,
             outbound_pool_timeout_seconds=self.http_client.pool_timeout_seconds,
             outbound_connect_timeout_seconds=self.http_client.connect_timeout_seconds,
             outbound_timeout_seconds=self.http_client.total_timeout_seconds,

@@ -34,8 +34,13 @@ def test_sums_of_fractions_are_not_refused_for_their_last_digit() -> None:
     assert query.holds
 
 
-def test_the_default_shutdown_fits_kubernetes_default_grace_period() -> None:
-    assert ShutdownPlan.within(Release().shutdown_seconds).grace_period == 30
+def test_the_longest_upload_at_the_least_rate_fits_the_default_shutdown() -> None:
+    release = Release()
+    assert ShutdownPlan.within(release.shutdown_seconds).grace_period == 50
+    (request,) = [one for one in limits(release) if "the shutdown" in one.name]
+    assert request.arithmetic == "10 request timeout + 25.6 upload"
+    assert request.need == pytest.approx(35.6)
+    assert request.holds
 
 
 def connections_one_by_one(release: Release) -> int:
@@ -93,6 +98,8 @@ def test_a_release_at_the_limit_is_accepted_and_one_more_is_refused(release: Rel
         (Release(outbound_pool_timeout_seconds=6), "one connection within an outbound call, s"),
         (Release(outbound_timeout_seconds=11), "one outbound call within a request, s"),
         (Release(request_timeout_seconds=20), "one request within the shutdown, s"),
+        (Release(max_body_bytes=2**21), "one request within the shutdown, s"),
+        (Release(upload_min_bytes_per_second=40000), "one request within the shutdown, s"),
     ],
 )
 def test_each_broken_limit_is_named_with_its_arithmetic_and_what_to_change(
@@ -105,11 +112,11 @@ def test_each_broken_limit_is_named_with_its_arithmetic_and_what_to_change(
 
 
 def test_the_report_names_the_tightest_limit() -> None:
-    release = Release(workers=2, max_connections=40, memory_limit_mib=4096)
+    release = Release(workers=2, max_connections=33, memory_limit_mib=4096)
     assert tightest(limits(release)).name == "database connections"
     text = report(release)
     assert "tightest: database connections" in text
-    assert "4.6 s drain" in text
+    assert "5 s drain" in text
 
 
 def test_a_limit_of_nothing_is_broken() -> None:

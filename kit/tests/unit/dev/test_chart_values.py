@@ -133,8 +133,12 @@ def test_memory_counts_every_process_of_a_pod() -> None:
             "readiness answers within its probe, s: 2 for the database + 1 = 3 > 2",
         ),
         (
-            {"server": {"terminationGracePeriodSeconds": 30, "preStopSeconds": 1}},
-            "shutdown within the grace period, s: 1 preStop + 25 graceful timeout + 5 for the pod",
+            {"server": {"terminationGracePeriodSeconds": 50, "preStopSeconds": 1}},
+            "shutdown within the grace period, s: 1 preStop + 45 graceful timeout + 5 for the pod",
+        ),
+        (
+            {"server": {"maxBodyBytes": 2**21, "uploadMinBytesPerSecond": 2**16}},
+            "one request within the shutdown, s: 10 request timeout + 32 upload = 42 > 36",
         ),
     ],
 )
