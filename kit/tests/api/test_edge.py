@@ -1,9 +1,10 @@
 """What every answer carries, and what the border keeps out."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
-from fastapi import APIRouter, Response, WebSocket
+from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
@@ -182,6 +183,22 @@ def test_an_allowed_origin_may_read_a_500() -> None:
         hidden = opened.get("/edge/broken", headers={"Origin": "https://evil.example"})
     assert seen.status_code == hidden.status_code == 500
     assert seen.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert "Access-Control-Allow-Origin" not in hidden.headers
+
+
+def test_an_allowed_origin_may_read_what_the_owners_handler_says() -> None:
+    async def say(_: Request, error: Exception) -> Response:
+        headers = {"Access-Control-Expose-Headers": "X-Own", "Vary": "Accept"}
+        return Response(type(error).__name__, 418, headers)
+
+    with client(cors_origins=("https://shop.example",)) as opened:
+        cast("FastAPI", opened.app).add_exception_handler(Exception, say)
+        seen = opened.get("/edge/broken", headers={"Origin": "https://shop.example"})
+        hidden = opened.get("/edge/broken", headers={"Origin": "https://evil.example"})
+    assert (seen.status_code, seen.text) == (hidden.status_code, hidden.text)
+    assert seen.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert seen.headers["Access-Control-Expose-Headers"] == "X-Own"
+    assert seen.headers["Vary"] == "Accept, Origin"
     assert "Access-Control-Allow-Origin" not in hidden.headers
 
 

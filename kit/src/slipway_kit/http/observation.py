@@ -1,45 +1,36 @@
 """The outermost middleware: request id, time, span, log line, and 500 for unhandled errors."""
 
-import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from functools import partial
 from http import HTTPStatus
 from random import getrandbits
 from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI
-from fastapi.exceptions import ResponseValidationError
-from opentelemetry import trace
-from starlette.datastructures import Headers as RequestHeaders
-from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from slipway_kit.clock import now
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.errors import ServiceError
-from slipway_kit.http.limits import cors_arguments
+from slipway_kit.http.answer_headers import (
+    Headers,
+    for_browsers,
+    request_id_given,
+    security_headers,
+)
 from slipway_kit.http.probes import Drain
-from slipway_kit.http.problem_details import problem_response
 from slipway_kit.http.records import CLIENT_GONE, WEBSOCKET, FinishedRequest, Records
 from slipway_kit.http.routes import route_of, slash_redirect
+from slipway_kit.http.unhandled import UnhandledErrors
 from slipway_kit.runtime import runtime_of
 from slipway_kit.tracing.provider import Traces
 
 if TYPE_CHECKING:
     from slipway_kit.tracing.request_spans import RequestSpan
 
-log = structlog.get_logger("access")
-Headers = list[tuple[bytes, bytes]]
-
 _OURS = frozenset({b"x-request-id", b"x-processed-time", b"connection"})
-# Request ids that are safe in logs and headers: no spaces, quotes or line ends.
-_SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 # structlog's variable: setting it takes a fifth of the time of binding.
 _bound = structlog.contextvars.bind_contextvars(request_id="")
 structlog.contextvars.reset_contextvars(**_bound)
@@ -55,7 +46,7 @@ def install(app: FastAPI, server: ServerSettings) -> None:
         traces=runtime.get(Traces),
         headers=security_headers(server),
         record=runtime.get(Records).add,
-        cors=CORSMiddleware(app, **cors_arguments(server)) if server.cors_origins else None,
+        for_browsers=for_browsers(server),
     )
 
 
@@ -77,11 +68,12 @@ class ObservationMiddleware:
         traces: Traces,
         headers: Headers,
         record: Callable[[FinishedRequest], None],
-        cors: CORSMiddleware | None = None,
+        for_browsers: Callable[[Mapping[bytes, bytes]], Headers] = lambda _: [],
         clock: Callable[[], float] = now,
     ) -> None:
         self._app, self.drain, self._traces, self.headers = app, drain, traces, headers
-        self._record, self.clock, self._cors = record, clock, cors
+        self._record, self.clock = record, clock
+        self._unhandled = UnhandledErrors(drain, for_browsers)
         self.names = _OURS.union(name for name, _ in headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +91,7 @@ class ObservationMiddleware:
             await self._app(scope, observer.receive, observer.send)
             if not observer.answer_started:
                 bug = RuntimeError("The application returned without an answer.")
-                await self._answer(bug, scope, observer)
+                await self._unhandled.answer(bug, scope, observer)
         except (ClientDisconnect, WebSocketDisconnect):
             # Nobody is left to be answered.
             pass
@@ -107,7 +99,7 @@ class ObservationMiddleware:
             error = closed
             raise
         except BaseException as unhandled:
-            if await self._answer(unhandled, scope, observer):
+            if await self._unhandled.answer(unhandled, scope, observer):
                 error = unhandled
                 raise
         finally:
@@ -116,71 +108,6 @@ class ObservationMiddleware:
             if span is not None:
                 span.close(scope, route=finished.route, status=finished.status, error=error)
             _REQUEST_ID.reset(bound)
-
-    async def _answer(
-        self, error: BaseException, scope: Scope, observer: "RequestObserver"
-    ) -> bool:
-        """Answer in place of the app; return whether the server must see the error too."""
-        task, late = asyncio.current_task(), observer.answer_started
-        # Not when the app awaited a task that was cancelled.
-        cancelled = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
-        if not cancelled:
-            _report(error, scope, late=late)
-        if late:
-            # The server answers a handshake with 500. Another connection it closes, so that half an
-            # answer does not look complete.
-            observer.status = observer.status or 500
-            return True
-        send: Send = observer.send
-        if self._cors is not None:
-            # CORS is within this middleware, and browsers of allowed origins may read errors too.
-            asked = RequestHeaders(scope=scope)
-            send = partial(self._cors.send, send=send, request_headers=asked)
-        if cancelled:
-            detail, headers = "The service is restarting; try again.", {"Retry-After": "1"}
-            problem = problem_response(503, detail, scope, headers=headers)
-            await problem(scope, observer.receive, send)
-            # Once answered, the server would log it as an error.
-            return not self.drain.draining
-        if isinstance(error, Exception):
-            await _answer_by_handler(error, scope, observer, send)
-        if not observer.answer_started:
-            problem = problem_response(500, "The service failed; its log says how.", scope)
-            await problem(scope, observer.receive, send)
-        return False
-
-
-def _report(error: BaseException, scope: Scope, *, late: bool) -> None:
-    """Record an unhandled error in the span and in the log, without the answer that it quotes."""
-    if isinstance(error, ResponseValidationError):
-        for each in error.errors():
-            each.pop("input", None)
-    trace.get_current_span().record_exception(error)
-    request = {"method": scope.get("method"), "route": route_of(scope, status=500)}
-    reason = error if isinstance(error, ServiceError) else error.__cause__
-    if late and isinstance(reason, ServiceError):
-        log.warning("answer broken off", reason=str(reason), **request)
-    else:
-        log.error("unhandled error", exc_info=error, **request)
-
-
-async def _answer_by_handler(
-    error: Exception, scope: Scope, observer: "RequestObserver", send: Send
-) -> None:
-    """Let the app's own handler for `Exception` answer, if there is one."""
-    handlers = getattr(scope.get("app"), "exception_handlers", {})
-    handler = handlers.get(Exception) or handlers.get(500)
-    if handler is None:
-        return
-
-    async def fail(*_: object) -> None:
-        raise error
-
-    try:
-        answer = ExceptionMiddleware(fail, {Exception: handler})
-        await answer(scope, observer.receive, send)
-    except Exception:
-        log.exception("the handler of unhandled errors failed")
 
 
 class RequestObserver:
@@ -279,22 +206,3 @@ class RequestObserver:
             self.request_id,
             None if self.span is None else self.span.ids,
         )
-
-
-def request_id_given(headers: Mapping[bytes, bytes]) -> str | None:
-    """Return the client's request id if it is safe in a log and a header."""
-    given = headers.get(b"x-request-id")
-    return given.decode() if given and _SAFE_ID.fullmatch(given) else None
-
-
-def security_headers(server: ServerSettings) -> Headers:
-    """Return the default security headers."""
-    headers = [
-        (b"x-content-type-options", b"nosniff"),
-        (b"content-security-policy", b"frame-ancestors 'none'"),
-        (b"referrer-policy", b"no-referrer"),
-    ]
-    if server.hsts_seconds:
-        hsts = b"max-age=%d; includeSubDomains" % server.hsts_seconds
-        headers.append((b"strict-transport-security", hsts))
-    return headers

@@ -6,14 +6,15 @@ from http import HTTPStatus
 from random import getrandbits
 from typing import ClassVar
 
-from starlette.datastructures import MutableHeaders
-from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_kit.config.server import ServerSettings
-from slipway_kit.http.limits import cors_arguments
-from slipway_kit.http.observation import Headers, request_id_given, security_headers
+from slipway_kit.http.answer_headers import (
+    Headers,
+    for_browsers,
+    request_id_given,
+    security_headers,
+)
 from slipway_kit.http.probes import Drain
 from slipway_kit.http.problem_details import MEDIA_TYPE, encoded_path, problem_response
 from slipway_kit.overload.admission import Admission
@@ -29,9 +30,7 @@ class Refusals:
     OVERLOADED: ClassVar = (503, "The service has more requests than it can serve; try again soon.")
 
     def __init__(self, server: ServerSettings) -> None:
-        self._cors: CORSMiddleware | None = None
-        if server.cors_origins:
-            self._cors = CORSMiddleware(Response(), **cors_arguments(server))
+        self._for_browsers = for_browsers(server)
         self._always = _lines(
             [
                 (b"content-type", MEDIA_TYPE.encode()),
@@ -53,9 +52,7 @@ class Refusals:
         )
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             head += b"retry-after: 1\r\n"
-        if self._cors is not None and b"origin" in given:
-            head += _for_browsers(self._cors, given[b"origin"].decode("latin-1"))
-        return head, body
+        return head + _lines(self._for_browsers(given)), body
 
 
 @cache
@@ -63,13 +60,6 @@ def _template(status: int, detail: str) -> bytes:
     """Return the body with places for path and request id, which are safe in JSON."""
     marked = {"path": _MARK, "request_id": _MARK}
     return bytes(problem_response(status, detail, marked).body).replace(_MARK.encode(), b"%b")
-
-
-def _for_browsers(cors: CORSMiddleware, origin: str) -> bytes:
-    headers = MutableHeaders(cors.simple_headers)
-    if not cors.allow_all_origins and cors.is_allowed_origin(origin):
-        cors.allow_explicit_origin(headers, origin)
-    return _lines(headers.raw)
 
 
 def _lines(headers: Headers) -> bytes:
