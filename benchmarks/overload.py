@@ -254,6 +254,8 @@ def refusal_seconds(service: Path, settings: dict[str, str]) -> float:
     with running(refusing) as server:
         before = server.cpu_seconds()
         answers = generate(server, [Stream(CASES[-1].paths[0], 0, 0, 2)], closed=16).answers
+        if any(status != services.REFUSED for _, _, status, _ in answers):
+            raise BenchError("what a refusal costs is not known: a request was served")
         return (server.cpu_seconds() - before) / len(answers)
 
 
@@ -262,7 +264,9 @@ def bound(multiple: float, share: float) -> float:
 
     Of k requests for one that can be served, a are served and k - a refused: a + (k - a) share = 1.
     """
-    return max((1 - multiple * share) / (1 - share), 0.0) if multiple > 1 else 1.0
+    if multiple <= 1:
+        return 1.0
+    return max(1 - multiple * share, 0.0) / (1 - share) if share < 1 else 0.0
 
 
 def run(folder: Path, *, passes: int, seconds: float) -> list[Row]:

@@ -26,11 +26,11 @@ _LOOK_SECONDS = 0.005
 class Refuser(Admission):
     """Refuses everything: what a refusal costs can be measured."""
 
-    def enter(self) -> bool:
+    def start_now(self) -> bool:
         """Say no."""
         return False
 
-    def wait(self, start: object) -> bool:
+    def enqueue(self, start: object) -> bool:
         """Say no."""
         del start
         self.refused += 1
