@@ -159,7 +159,7 @@ def _describe(operation: dict[str, Any]) -> None:
     # The problems common to all operations of this shape.
     statuses = {500, 503, 504}
     if "requestBody" in operation:
-        statuses |= {400, 413, 422}
+        statuses |= {400, 408, 413, 422}
     if operation.get("parameters"):
         statuses.add(422)
     for status in statuses:

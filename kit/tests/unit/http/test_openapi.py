@@ -147,7 +147,7 @@ def test_an_operation_is_named_like_its_function() -> None:
 def test_the_problems_of_an_operation_replace_the_frameworks_own() -> None:
     document = garden().openapi()
     assert list(put_pot(document)["responses"]) == [
-        *("200", "400", "404", "413", "422", "500", "503", "504")
+        *("200", "400", "404", "408", "413", "422", "500", "503", "504")
     ]
     assert document["components"]["schemas"].keys() == {"FieldError", "Pot", "Problem"}
 

@@ -176,7 +176,7 @@ def test_the_document_names_each_problem_and_no_other_shape_of_error(client: Tes
     document = client.get("/openapi.json").json()
     assert client.get("/openapi.json").json() == document
     responses = document["paths"]["/notes"]["post"]["responses"]
-    assert list(responses) == ["200", "400", "413", "422", "500", "503", "504"]
+    assert list(responses) == ["200", "400", "408", "413", "422", "500", "503", "504"]
     schema = responses["422"]["content"]["application/problem+json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/Problem"}
     assert list(document["paths"]["/raise/{what}"]["get"]["responses"]) == [

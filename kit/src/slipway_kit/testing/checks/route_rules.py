@@ -59,7 +59,7 @@ def unnamed_problems(app: FastAPI) -> list[str]:
 def _expected(operation: dict[str, Any]) -> set[str]:
     inputs = operation.get("parameters", [])
     statuses = {"500", "503", "504"}
-    statuses |= {"400", "413", "422"} if "requestBody" in operation else set()
+    statuses |= {"400", "408", "413", "422"} if "requestBody" in operation else set()
     statuses |= {"422"} if inputs else set()
     return statuses | ({"404"} if any(each["in"] == "path" for each in inputs) else set())
 
