@@ -83,6 +83,13 @@ async def socket(connection: WebSocket, seconds: float = 0) -> None:
         await connection.send_text(said)
 
 
+@router.websocket("/reader")
+async def reader(connection: WebSocket, seconds: float) -> None:
+    await connection.accept()
+    async for _ in connection.iter_text():
+        await asyncio.sleep(seconds)
+
+
 @router.websocket("/ends")
 async def ends(connection: WebSocket) -> None:
     await connection.accept()
@@ -123,6 +130,25 @@ async def query(session: ReadSessionDep) -> dict[str, int]:
 async def compute(resources: ResourcesDep, seconds: float = 0) -> dict[str, int]:
     child = await resources.offload.compute(computation, seconds)
     return {"pid": os.getpid(), "child": child}
+
+
+@router.head("/own", response_class=StreamingResponse)
+@router.get("/endless", response_class=StreamingResponse)
+async def endless(seconds: float = 0) -> StreamingResponse:
+    async def lines() -> AsyncIterator[str]:
+        while True:
+            yield "a\n"
+            if seconds:
+                await asyncio.sleep(seconds)
+
+    return StreamingResponse(lines(), media_type="text/plain")
+
+
+@router.get("/hold")
+async def hold(session: ReadSessionDep, seconds: float) -> dict[str, int]:
+    await session.execute(text("SELECT 1"))
+    await asyncio.sleep(seconds)
+    return {"pid": os.getpid()}
 
 
 @router.get("/stream", response_class=StreamingResponse)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from kit.tests.runtime.conftest import Start
-from kit.tests.runtime.harness import port_is_free
+from kit.tests.runtime.harness import connected, port_is_free
 from kit.tests.runtime.test_slow_clients import opened, said
 from kit.tests.support import ports, programs
 from slipway_kit.server.protocol import MAX_HEAD_BYTES
@@ -193,3 +193,96 @@ def test_a_flood_from_a_client_that_reads_nothing_costs_little(
             late = max(late, time.monotonic() - asked)
         assert process.memory_info().rss - before < GROWTH
         assert late < 1
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0])
+def test_a_flood_of_small_messages_waits_for_its_reader(start: Start, seconds: float) -> None:
+    service = start(WEB_CONCURRENCY=1)
+    process = psutil.Process(service.workers()[0])
+    before, late = process.memory_info().rss, 0.0
+    upgrade = (UPGRADE % (0, b"")).replace(b"socket?seconds=0", b"reader?seconds=%g" % seconds)
+    many = b"\x81\x81\0\0\0\0a" * 2**15
+    with ExitStack() as stack:
+        clients = [stack.enter_context(opened(service)) for _ in range(8)]
+        for client in clients:
+            client.sendall(upgrade)
+            assert client.recv(1000).startswith(b"HTTP/1.1 101 ")
+            client.settimeout(0.02)
+        rests, began = [b""] * len(clients), time.monotonic()
+        while time.monotonic() - began < 4:
+            for number, client in enumerate(clients):
+                rests[number] = rests[number] or many
+                with suppress(TimeoutError):
+                    rests[number] = rests[number][client.send(rests[number]) :]
+            asked = time.monotonic()
+            assert service.get("/livez")[0] == 200
+            late = max(late, time.monotonic() - asked)
+        grown = process.memory_info().rss - before
+    assert grown < GROWTH / 2
+    assert late < 0.5
+
+
+GARBAGE = {
+    "TLS": b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(32),
+    "zeros": bytes(1000),
+    "a line": b"nonsense\r\n\r\n",
+    "a method": b"NONSENSE /livez HTTP/1.1\r\n\r\n",
+    "a version": b"GET /livez HTTP/9.9\r\n\r\n",
+    "no name": b"GET /livez HTTP/1.1\r\n: a\r\n\r\n",
+    "two lengths": b"POST /livez HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("way", ["protocol", "middleware", "off"])
+def test_garbage_is_a_problem_like_every_other(start: Start, way: str) -> None:
+    service = start(WEB_CONCURRENCY=1, ADMISSION=way)
+    for name, garbage in GARBAGE.items():
+        with opened(service) as client:
+            client.sendall(garbage)
+            assert problem(said(client, seconds=5))["status"] == 400, name
+    assert service.get("/livez")[0] == 200
+
+
+@pytest.mark.parametrize("path", [b"endless?seconds=60", b"endless", b"own", b"own?seconds=60"])
+def test_head_of_an_endless_stream_ends_it(start: Start, path: bytes) -> None:
+    service = start(WEB_CONCURRENCY=1)
+    with opened(service) as client:
+        client.settimeout(5)
+        client.sendall(b"HEAD /scenarios/%b HTTP/1.1\r\nHost: a\r\n\r\n" % path + GET)
+        answers = b""
+        while b"pid" not in answers:
+            answers += client.recv(1000)
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+    assert b"a\n" not in answers.partition(b"\r\n\r\n")[2].partition(b"\r\n\r\n")[0]
+    # Both are over.
+    eventually(lambda: len(service.events_so_far("request")) == 2)
+    service.send(signal.SIGTERM)
+    assert service.wait_end(seconds=10) == 0
+
+
+@pytest.mark.parametrize("way", ["protocol", "middleware"])
+def test_a_page_may_read_that_it_is_refused(start: Start, way: str) -> None:
+    service = start(
+        WEB_CONCURRENCY=1,
+        ADMISSION=way,
+        CORS_ORIGINS="https://shop.example",
+        DATABASE_POOL_SIZE=1,
+        DATABASE_MAX_OVERFLOW=0,
+    )
+
+    def ask(origin: str) -> tuple[int, bytes, bool]:
+        with connected(service.port) as connection:
+            connection.request("GET", "/scenarios/hold?seconds=0.3", headers={"Origin": origin})
+            answer = connection.getresponse()
+            allowed = answer.getheader("Access-Control-Allow-Origin")
+            right = allowed == (origin if "shop" in origin else None)
+            return answer.status, answer.read(), right
+
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(ask, ["https://shop.example", "https://evil.example"] * 30))
+    assert all(right for _, _, right in answers)
+    reasons = {json.loads(body)["detail"] for status, body, _ in answers if status == 503}
+    assert {
+        "The service has more requests than it can serve; try again soon.",
+        "Too many requests are waiting for the database; try again soon.",
+    } <= reasons

@@ -34,8 +34,7 @@ from slipway_kit.server.websocket import supported as websocket_supported
 
 TRAILERS = Counter("http_trailers_dropped", "Fields after a body, which are no headers.")
 # The limits of a head: request line and headers.
-MAX_HEAD_BYTES = 2**16
-HEAD_SECONDS = 10.0
+MAX_HEAD_BYTES, HEAD_SECONDS = 2**16, 10.0
 _TOO_LARGE = 431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."
 _TOO_SLOW = 408, f"The head of the request took longer than {HEAD_SECONDS:g} s."
 _NOT_HTTP = 400, "The request is not valid HTTP."

@@ -20,7 +20,7 @@ MAX_FRAGMENTS = 4096
 _PIECE = 4096
 _ATTRIBUTES = {
     *("conn", "handshake_complete", "handshake_initiated", "close_sent", "frames", "writable"),
-    *("client", "server"),
+    *("client", "server", "queue", "read_paused"),
 }
 
 
@@ -54,7 +54,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     """Answers each bad handshake with a problem, and closes its connection.
 
     A flood of frames that are no message is closed too: uvicorn keeps each fragment, and the pong
-    to each ping of a client that reads nothing.
+    to each ping of a client that reads nothing. Messages are parsed as the app takes them: uvicorn
+    parses all that was read at once, which may be 40,000 of one byte.
     """
 
     clock = staticmethod(now)
@@ -66,6 +67,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         # It makes every refusal of websockets and uvicorn.
         self.conn.reject = self._refusal  # type: ignore[method-assign]
         self._second = self._control_frames = 0
+        self._unparsed = b""
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin."""
@@ -75,9 +77,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse data, of which the first is the whole handshake."""
         if self.handshake_initiated:
-            for start in range(0, len(data), _PIECE):
-                if not self.transport.is_closing():
-                    super().data_received(data[start : start + _PIECE])
+            self._unparsed += data
+            self._parse()
             return
         super().data_received(data)
         if not self.handshake_initiated:
@@ -86,6 +87,26 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             answer = b"".join(self.conn.data_to_send()) or self._refusal(400).serialize()
             self.transport.write(answer)
             self.transport.close()
+
+    def _parse(self) -> None:
+        """Parse until there are messages that the app has not taken; uvicorn then stops reading."""
+        while self._unparsed and not self.read_paused and not self.transport.is_closing():
+            piece, self._unparsed = self._unparsed[:_PIECE], self._unparsed[_PIECE:]
+            super().data_received(piece)
+
+    async def receive(self) -> Any:
+        """Give the app a message; after the last one go on, once others had their turn."""
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.loop.call_soon(self._go_on)
+        return message
+
+    def _go_on(self) -> None:
+        if self.queue.empty():
+            self.read_paused = False
+            self._parse()
+            if not self.read_paused:
+                self.transport.resume_reading()
 
     def handle_ping(self) -> None:
         """Answer, unless earlier answers wait for a client that does not read."""

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from kit.tests.support.turns import turns
+from kit.tests.support.turns import turns, until
 from kit.tests.unit.server.test_protocol import UPGRADE, Wire
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.http.refusals import Refusals
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 
 PING, PONG = b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0"
 TEXT, MORE, END = b"\x01\x81\0\0\0\0a", b"\x00\x80\0\0\0\0", b"\x80\x80\0\0\0\0"
+WHOLE = b"\x81\x81\0\0\0\0a"
 ANSWER = b"\x8a\0"
 
 
@@ -94,3 +95,24 @@ async def test_a_message_has_a_largest_number_of_fragments(talk: BoundedWebSocke
     talk.data_received(TEXT + MORE * websocket.MAX_FRAGMENTS)
     assert wire(talk).closed
     assert talk.frames == []
+
+
+async def test_messages_are_parsed_as_the_app_takes_them(talk: BoundedWebSocket) -> None:
+    count = 5000
+    talk.data_received(WHOLE * count + PING)
+    assert 0 < talk.queue.qsize() < 1000
+    assert not wire(talk).reading
+    assert ANSWER not in wire(talk).sent
+    await until(lambda: wire(talk).reading)
+    await turns()
+    echoes = wire(talk).sent.replace(ANSWER, b"", 1)
+    assert echoes == b"\x81\x01a" * count
+
+
+async def test_a_message_may_be_longer_than_what_is_parsed_at_once(talk: BoundedWebSocket) -> None:
+    large = b"\x82\xff" + (300_000).to_bytes(8) + bytes(4) + b"a" * 300_000
+    for start in range(0, len(large), 10_000):
+        talk.data_received(large[start : start + 10_000])
+    assert talk.queue.qsize() == 1
+    talk.data_received(WHOLE)
+    await until(lambda: b"\x81\x01a" in wire(talk).sent)
