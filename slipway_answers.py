@@ -18,6 +18,8 @@ from jinja2.ext import Extension
 HOOK = (Path(__file__).parent / "hooks/pre_gen_project.py").read_text(encoding="utf-8")
 RENDERED = "<" + "< cookiecutter | jsonify >" + ">"
 LONGEST_SLUG = 40
+# Folders of a service that are links to one source in the template; a bake writes them as a whole.
+LINKED = ("chart/dashboards", "chart/templates", "slipway_kit")
 
 
 class Answers(Extension):
@@ -50,12 +52,12 @@ def template_files() -> dict[str, list[str]]:
     """Return the paths of a service in the template.
 
     `files` are those that a clone has; `ignored` is what git ignores in a used work tree, whole
-    folders as one, and folders without anything in them.
+    folders as one, and folders without anything in them; `linked` are links to other folders.
     """
     # cookiecutter renders hooks in the template's own folder.
     (service,) = Path.cwd().glob("<" + "<*")
     patterns = (service / ".gitignore").read_text(encoding="utf-8").split()
-    found: dict[str, list[str]] = {"files": [], "ignored": []}
+    found: dict[str, list[str]] = {"files": [], "ignored": [], "linked": [*LINKED]}
     for root, folders, names in os.walk(service, followlinks=True):
         place = Path(root).relative_to(service)
         if not folders and not names:

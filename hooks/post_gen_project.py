@@ -24,8 +24,6 @@ ONLY_FOR = {
     },
     "ci": {"github": [".github"], "gitlab": [".gitlab-ci.yml"]},
 }
-# Links to one source in the template; a zip archive holds a line of text in their place.
-LINKED = ["chart/dashboards", "chart/templates", "slipway_kit"]
 NEXT = f"""
 {ANSWERS["project_name"]} is in {Path.cwd()}. Next, in that folder:
   make setup   install what it needs into .venv
@@ -36,7 +34,8 @@ NEXT = f"""
 
 def require_linked() -> None:
     """End the bake when links to the chart and the library were lost on the way here."""
-    if missing := [name for name in LINKED if not Path(name).is_dir()]:
+    # A zip archive holds a line of text in place of a link.
+    if missing := [name for name in TEMPLATE["linked"] if not Path(name).is_dir()]:
         sys.exit(
             f"error: {', '.join(missing)} cannot be copied, for archives lose the template's"
             " links: bake from its folder or its git repository"

@@ -15,10 +15,6 @@ PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 REGISTRY = rf"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]+)?(?:/{PART})*"
 
 
-# Folders that cookiecutter replaces as a whole.
-REPLACED = ["chart/dashboards", "chart/templates", "slipway_kit"]
-
-
 def problems() -> list[str]:
     """Return what is wrong with the answers given so far, one phrase each."""
     answers = {name: value for name, value in ANSWERS.items() if not name.startswith("_")}
@@ -63,7 +59,7 @@ def losses() -> list[str]:
     ]
     own = [
         path
-        for folder in REPLACED
+        for folder in template["linked"]
         for path in sorted(Path(folder).rglob("*"))
         if path.is_file() and path.suffix != ".pyc" and path.as_posix() not in files
     ]

@@ -37,7 +37,7 @@ class FairQueue(AsyncAdaptedQueue[ConnectionPoolEntry]):
                 raise
         return await_(self._wait(timeout))
 
-    async def _wait(self, timeout: float | None) -> ConnectionPoolEntry:  # noqa: ASYNC109 (the same)
+    async def _wait(self, timeout: float | None) -> ConnectionPoolEntry:  # noqa: ASYNC109 (of SQLAlchemy's `get(block, timeout)`)
         waiter: asyncio.Future[ConnectionPoolEntry] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:

@@ -34,8 +34,7 @@ class Pauses:
     def extra_seconds(self) -> float:
         """Return how much longer than without pauses a queueing delay may be now."""
         moment = self._clock()
-        extra = self._extra if moment < self._until else 0.0
-        return max(extra, self.allowed(self._late(moment)))
+        return max(self._extra_at(moment), self.allowed(self._late(moment)))
 
     def allowed(self, seconds: float) -> float:
         """Return how much of a pause that began `seconds` ago is allowed for."""
@@ -47,7 +46,7 @@ class Pauses:
         moment, allowed = self._clock(), self.allowed(seconds)
         new = allowed - self._known(moment - seconds)
         self._allowance, self._allowance_at = self._left(moment) - max(0.0, new), moment
-        self._extra = max(allowed, self._extra if moment < self._until else 0.0)
+        self._extra = max(allowed, self._extra_at(moment))
         self._until = max(self._until, moment + allowed * DRAIN_FACTOR)
         begin = moment - allowed
         self._begin = min(begin, self._begin) if begin <= self._end else begin
@@ -60,6 +59,9 @@ class Pauses:
         if late := self._late(moment):
             self.end(late)
         self._ticked = moment
+
+    def _extra_at(self, moment: float) -> float:
+        return self._extra if moment < self._until else 0.0
 
     def _late(self, moment: float) -> float:
         """Return for how long the event loop did not run, 0 without `tick`."""
