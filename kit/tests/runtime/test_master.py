@@ -286,13 +286,19 @@ def test_python_m_app_serve_runs_the_same(start: Start) -> None:
 
 
 def test_the_reloading_server_serves_metrics_too(start: Start) -> None:
-    service = start([*SERVE, "--reload"], ready=False)
+    service = start(
+        [*SERVE, "--reload"],
+        ready=False,
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+        OTEL_TRACES_SAMPLER="xray",
+    )
     eventually(service.answers, seconds=15)
     service.get("/nothing")
     assert any("http_requests_total" in name for name in service.metrics())
     service.send(signal.SIGTERM)
     service.wait_end(seconds=10)
     eventually(lambda: port_is_free(service.port))
+    assert service.text.count("OTEL_TRACES_SAMPLER") == 1
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")

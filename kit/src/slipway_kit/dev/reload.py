@@ -12,6 +12,7 @@ from slipway_kit.config.group import read
 from slipway_kit.config.server import ServerSettings
 from slipway_kit.server.start_checks import require_free
 from slipway_kit.service.features import About
+from slipway_kit.tracing.provider import log_notes
 
 log = structlog.get_logger()
 
@@ -40,6 +41,8 @@ class _Server(uvicorn.Server):
 
 def serve(app: str, about: About, server: ServerSettings) -> int:
     """Serve the application factory `app`, an import string."""
+    # The process that serves inherits what this one has put right.
+    log_notes()
     require_free(server.host, server.port, setting="PORT")
     if server.metrics_port:
         require_free(server.host, server.metrics_port, setting="METRICS_PORT")

@@ -46,13 +46,18 @@ class Traces:
         self.enabled = enabled
 
 
+def log_notes() -> None:
+    """Log once which OTEL_ variables are not honoured."""
+    while NOTES:
+        log.warning(NOTES.pop(0))
+
+
 def load(settings: TracingSettings) -> None:
-    """Log which OTEL_ variables are not honoured, and import the SDK if tracing is enabled.
+    """Log what is not honoured, and import the SDK if tracing is enabled.
 
     Call it before the workers are forked: the import takes a tenth of a second.
     """
-    while NOTES:
-        log.warning(NOTES.pop(0))
+    log_notes()
     if settings.enabled:
         import opentelemetry.instrumentation.httpx  # noqa: F401, PLC0415
 
