@@ -12,7 +12,7 @@ from slipway_kit.clock import now
 
 # Seconds of pauses that are allowed for, and how fast they refill: what pauses more often has the
 # capacity that is left.
-ALLOWANCE_SECONDS, ALLOWANCE_RATE = 1.5, 0.1
+ALLOWANCE_SECONDS, ALLOWANCE_RATE = 1.5, 0.2
 # A load of half the capacity leaves a backlog that takes as long as the pause to drain.
 DRAIN_FACTOR = 2.0
 # How often `tick` is called, and a delay of it that is none of a pause.
