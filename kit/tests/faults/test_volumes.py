@@ -1,8 +1,6 @@
 """A disk that is full: for the log, and for the metric files."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +11,10 @@ from pydantic import SecretStr
 from kit.tests.e2e.report import Report
 from kit.tests.faults.world import Database, WatchedService, settings, total, under_load
 from kit.tests.support.paths import MIGRATIONS
+from kit.tests.support.volumes import CannotMountError, fill, mounted
 from slipway_kit.db import migrations
 from slipway_kit.db.settings import DatabaseSettings
+from slipway_kit.metrics import files
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -29,25 +29,11 @@ LOAD_SECONDS = 5.0
 @pytest.fixture
 def volume(tmp_path: Path, report: Report) -> Iterator[Path]:
     """A small volume, which a file fills up but for some pages."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        reason = "mounting a small volume needs Linux and root"
-        report.lacks("the disk is full", goal="nobody notices", reason=reason)
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "tmpfs", str(folder)]
-    subprocess.run(["mount", *options], check=True)
     try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(volume: Path, *, kib_left: int = 0) -> None:
-    """Leave so much room."""
-    room = os.statvfs(volume)
-    size = room.f_bavail * room.f_frsize - kib_left * 1024
-    if size > 0:
-        (volume / "full").write_bytes(b"x" * size)
+        with mounted(tmp_path / "volume", kib=SIZE_KIB) as found:
+            yield found
+    except CannotMountError as error:
+        report.lacks("the disk is full", goal="nobody notices", reason=str(error))
 
 
 @pytest.fixture
@@ -107,5 +93,5 @@ def test_a_disk_that_is_full_for_metrics_costs_series(
         measured=load.failed,
         unit=f"of {load.requests} requests failed",
         ok=load.failed == 0 and after == workers and not load.missing_writes,
-        said=len(service.events_so_far("metrics volume is full, new series are dropped")),
+        said=len(service.events_so_far(files.LOST)),
     )

@@ -105,6 +105,10 @@ def _cell(value: Any) -> Cell | None:
         return None
     doubles = _doubles.get(file)
     if doubles is None or doubles.nbytes < file._capacity:
-        doubles = memoryview(mmap.mmap(file._f.fileno(), file._capacity)).cast("d")
+        try:
+            doubles = memoryview(mmap.mmap(file._f.fileno(), file._capacity)).cast("d")
+        except OSError:
+            # No file descriptor is left.
+            return None
         _doubles[file] = doubles
     return doubles, file._positions[value._key] // doubles.itemsize

@@ -84,7 +84,11 @@ class LogStream:
         self._buffered_bytes += len(piece)
         if self._emptied.is_set():
             self._emptied.clear()
-            threading.Thread(target=self._drain, name="log-stream", daemon=True).start()
+            try:
+                threading.Thread(target=self._drain, name="log-stream", daemon=True).start()
+            except RuntimeError:
+                # No thread is left; the next line tries again.
+                self._emptied.set()
 
     def _drain(self) -> None:
         ready = self._poll()

@@ -5,11 +5,16 @@ each scrape reads. A slot is the lowest number that no running worker has: the n
 constant, and counters continue.
 """
 
+import mmap
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import structlog
 from prometheus_client import (
@@ -27,52 +32,68 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 
+from slipway_kit.clock import now
+from slipway_kit.errors import SettingsError
+
 log = structlog.get_logger()
 # The size of a new file of prometheus_client.
 FILE_BYTES = 2**16
 _DEFAULTS = (GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR)
 # The number of used bytes, and padding.
 _HEADER_BYTES = 8
-
-
-class VolumeFullError(OSError):
-    """The volume has no space for another metric file."""
+# Between two tries to find space, and between two warnings that there is none.
+_RETRY_SECONDS, _WARN_SECONDS = 5.0, 300.0
+LOST = "metrics are not exported, for their file has no space"
 
 
 class ReservedDict(MmapedDict):
     """A metric file whose pages are allocated before they are written.
 
-    Writing to an unallocated page of a full volume would kill the process with SIGBUS. Here a new
-    file raises `VolumeFullError`, and one that cannot grow drops the new series.
+    Writing to an unallocated page of a full volume would kill the process with SIGBUS. Here series
+    for which there is no space, or no file descriptor, are counted in memory and tried again: an
+    instrument never fails what it measures.
     """
 
+    # Of all files of this process.
+    _warn_at: ClassVar[float] = 0.0
+
     def __init__(self, filename: str) -> None:
-        file = Path(filename)
+        self._fname, self._mapped, self._retry_at = filename, False, 0.0
+        self._positions: dict[str, int] = {}
+        self._try(self._open)
+
+    def _open(self) -> None:
+        file = Path(self._fname)
+        file.touch(mode=0o600)
+        if not _size(file):
+            with file.open("ab") as new:
+                _allocate(new.fileno(), FILE_BYTES)
         try:
-            file.touch(mode=0o600)
-            if not _size(file):
-                with file.open("ab") as new:
-                    _allocate(new.fileno(), FILE_BYTES)
-        except OSError as error:
-            message = f"no space for the metric file {filename}: enlarge the volume"
-            raise VolumeFullError(message) from error
-        self._dropped: set[str] = set()
-        super().__init__(filename)
+            super().__init__(self._fname)
+        except OSError:
+            with suppress(AttributeError):
+                self._f.close()
+            raise
+        self._mapped = True
+
+    def close(self) -> None:
+        """Close the file, if it could be opened."""
+        if self._mapped:
+            super().close()
 
     def _init_value(self, key: str) -> None:
+        if not self._mapped:
+            self._open()
+        if key in self._positions:
+            return
         needed = self._used + len(key.encode()) + 32
         capacity = self._capacity
         while capacity < needed:
             capacity *= 2
-        try:
-            if capacity > self._capacity:
-                _allocate(self._f.fileno(), capacity)
-        except OSError:
-            if not self._dropped:
-                log.exception("metrics volume is full, new series are dropped", file=self._fname)
-            self._dropped.add(key)
-        else:
-            super()._init_value(key)
+        if capacity > self._capacity:
+            _allocate(self._f.fileno(), capacity)
+            self._m, self._capacity = mmap.mmap(self._f.fileno(), capacity), capacity
+        super()._init_value(key)
 
     def read_value(self, key: str) -> tuple[float, float]:
         """Return value and timestamp of a series; create a new one."""
@@ -80,15 +101,27 @@ class ReservedDict(MmapedDict):
         return found
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
-        """Store a value, unless its series is dropped."""
+        """Store a value, unless there is no space for its series."""
         if self._holds(key):
             super().write_value(key, value, timestamp)
 
     def _holds(self, key: str) -> bool:
-        """Create a new series if the volume has space; tell whether the file has it."""
-        if key not in self._positions and key not in self._dropped:
-            self._init_value(key)
+        """Create a new series if there is space; tell whether the file has it."""
+        if key not in self._positions and now() >= self._retry_at:
+            self._try(partial(self._init_value, key))
         return key in self._positions
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OSError as error:
+            self._retry_at = now() + _RETRY_SECONDS
+            if now() >= ReservedDict._warn_at:
+                ReservedDict._warn_at = now() + _WARN_SECONDS
+                # In a thread: the caller holds the lock of all metrics, and the log has some too.
+                said = {"file": self._fname, "error": error.strerror}
+                with suppress(RuntimeError):
+                    threading.Thread(target=log.warning, args=(LOST,), kwargs=said).start()
 
 
 class SlotIdentity:
@@ -185,14 +218,14 @@ def lowest_free(taken: Iterable[int]) -> int:
 
 
 def require_room(folder: Path, *, workers: int) -> None:
-    """Raise `VolumeFullError` when the volume lacks space for the first files of the workers."""
+    """Raise `SettingsError` when the volume lacks space for the first files of the workers."""
     # Five files per worker: counter, histogram, summary, two types of gauge. A reload doubles the
     # workers.
     needed, free = 2 * workers * 5 * FILE_BYTES, shutil.disk_usage(folder).free
     if free < needed:
-        raise VolumeFullError(
+        raise SettingsError(
             f"the metrics volume {folder} has {free // 1024} KiB free and {workers} workers need"
-            f" {needed // 1024}: enlarge it or lower WEB_CONCURRENCY"
+            f" {needed // 1024}: enlarge it or lower WEB_CONCURRENCY."
         )
 
 

@@ -77,7 +77,7 @@ class Hooks:
         """
         try:
             self._start(arbiter)
-        except (SettingsError, files.VolumeFullError, Unavailable) as error:
+        except (SettingsError, Unavailable) as error:
             sys.exit(error_lines(error))
 
     def when_ready(self, arbiter: Arbiter) -> None:
@@ -94,8 +94,13 @@ class Hooks:
 
         def spawn() -> int:
             # gunicorn sends SIGTERM once; a worker that lost it would serve until it is killed.
-            with termination_signals_blocked():
-                pid: int = spawn_worker()
+            try:
+                with termination_signals_blocked():
+                    pid: int = spawn_worker()
+            except OSError as error:
+                # No process, descriptor or file is left; gunicorn itself would end the service.
+                log.error("worker cannot be started, tried again", error=str(error))  # noqa: TRY400 (the cause is outside)
+                return 0
             return pid
 
         arbiter.manage_workers, arbiter.spawn_worker = supervise, spawn

@@ -55,6 +55,20 @@ def test_a_line_is_there_at_once(pipe: Pipe) -> None:
     assert os.read(pipe.out, 100) == b"one\n"
 
 
+def test_without_a_thread_the_buffer_is_written_by_a_later_line(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as out:
+        out.setattr(threading.Thread, "start", no_thread)
+        for number in range(2000):
+            pipe.stream.write(f"{number} {LINE}")
+    pipe.stream.write("last\n")
+    assert len(pipe.read_until("last")) == 2001
+
+
 def test_a_stalled_reader_blocks_nobody_and_gets_the_buffer_later(pipe: Pipe) -> None:
     before, began = dropped(), time.monotonic()
     for number in range(MANY):

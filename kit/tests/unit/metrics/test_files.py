@@ -1,11 +1,12 @@
 """Worker slots, their metric files, and damaged files."""
 
-import os
-import subprocess
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from prometheus_client import (
     GC_COLLECTOR,
@@ -22,12 +23,14 @@ from prometheus_client import (
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.registry import Collector
-from structlog.testing import capture_logs
 
 from kit.tests.support.metrics import restored_metrics
+from kit.tests.support.volumes import volume
 from kit.tests.support.workers import Family, collected, in_child, one_life
+from slipway_kit.errors import SettingsError
 from slipway_kit.metrics import files
-from slipway_kit.metrics.files import SlotIdentity, VolumeFullError
+from slipway_kit.metrics.files import SlotIdentity
+from slipway_kit.testing.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -118,55 +121,92 @@ def test_the_lowest_free_slot_is_used() -> None:
     assert files.lowest_free([1, 2]) == 0
 
 
-def full_disk(*_: Any) -> None:
+def full_disk(*_: Any, **__: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_a_file_that_cannot_be_made_is_an_error_with_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said of files without space, by threads that the test need not wait for."""
+    said: list[str] = []
+    monkeypatch.setattr(files.ReservedDict, "_warn_at", 0.0)
+    monkeypatch.setattr(files.log, "warning", lambda event, **_: said.append(event))
+    return said
+
+
+def test_a_file_that_cannot_be_made_is_made_when_there_is_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
-    monkeypatch.setattr(files, "_allocate", full_disk)
-    with pytest.raises(VolumeFullError, match="enlarge the volume"):
-        files.ReservedDict(str(tmp_path / "counter_0.db"))
+    clock = [100.0]
+    monkeypatch.setattr(files, "now", lambda: clock[0])
+    with monkeypatch.context() as full:
+        full.setattr(files, "_allocate", full_disk)
+        first, second = (files.ReservedDict(str(tmp_path / f"{name}_0.db")) for name in "ab")
+        for file in (first, second):
+            file.write_value("x", 1.0, 0.0)
+            assert file.read_value("x") == (0.0, 0.0)
+    first.write_value("x", 2.0, 0.0)
+    assert not first._holds("x")
+    clock[0] += files._RETRY_SECONDS
+    first.write_value("x", 3.0, 0.0)
+    assert [value for _, value, _ in first.read_all_values()] == [3.0]
+    eventually(lambda: warnings == [files.LOST])
+    first.close()
+    second.close()
+
+
+def test_a_file_that_cannot_be_mapped_leaves_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    monkeypatch.setattr(mmap, "mmap", full_disk)
+    before = psutil.Process().num_fds()
+    file = files.ReservedDict(str(tmp_path / "counter_0.db"))
+    assert psutil.Process().num_fds() == before
+    file.write_value("x", 1.0, 0.0)
+    file.close()
+    eventually(lambda: warnings == [files.LOST])
 
 
 def test_a_file_that_cannot_grow_drops_new_series_and_keeps_the_old(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
     file = files.ReservedDict(str(tmp_path / "counter_0.db"))
     file.write_value("old" * 20_000, 1.0, 0.0)
     monkeypatch.setattr(files, "_allocate", full_disk)
-    with capture_logs() as logged:
-        for name in ("new" * 2000, "newer" * 2000):
-            file.write_value(name, 5.0, 0.0)
-            assert file.read_value(name) == (0.0, 0.0)
-            file.write_value(name, 6.0, 0.0)
-    assert [e["event"] for e in logged] == ["metrics volume is full, new series are dropped"]
+    for name in ("new" * 2000, "newer" * 2000):
+        file.write_value(name, 5.0, 0.0)
+        assert file.read_value(name) == (0.0, 0.0)
+        file.write_value(name, 6.0, 0.0)
     file.write_value("old" * 20_000, 2.0, 0.0)
     assert [value for _, value, _ in file.read_all_values()] == [2.0]
+    eventually(lambda: warnings == [files.LOST])
     file.close()
 
 
+def test_the_warning_waits_for_no_lock_of_the_metrics(tmp_path: Path) -> None:
+    """The log counts the lines that it drops, in the file that has no space."""
+
+    def counts() -> None:
+        identity = SlotIdentity()
+        files.install(identity, tmp_path)
+        vars(files)["_allocate"] = full_disk
+        dropped = Counter("dropped", "counted", registry=CollectorRegistry())
+        vars(files)["log"] = SimpleNamespace(warning=lambda *_, **__: dropped.inc())
+        Gauge("g", "without space", registry=CollectorRegistry()).set(1)
+
+    in_child(counts)
+
+
 def test_a_volume_without_room_for_the_workers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VolumeFullError, match="lower WEB_CONCURRENCY"):
+    with pytest.raises(SettingsError, match="lower WEB_CONCURRENCY"):
         files.require_room(tmp_path, workers=10**9)
     files.require_room(tmp_path, workers=1)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small volume needs root")
 def test_a_volume_that_is_really_full_does_not_kill_the_process(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)], check=False
-    )
-    if mount.returncode:
-        pytest.skip("this machine lets nobody mount")
-    try:
+    with volume(tmp_path / "small", kib=128) as small:
         in_child(lambda: fill(small))
         assert collected(small)["c_total"] > 100
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def fill(folder: Path) -> None:
