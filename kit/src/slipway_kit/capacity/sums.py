@@ -13,6 +13,11 @@ from typing import Self
 REAP_SECONDS = 2
 # For the kubelet and the master, beside the workers.
 POD_SECONDS = 5
+# A worker's own: ports, event loop, metric files (three each), log, what the master has open.
+OWN_DESCRIPTORS = 60
+DESCRIPTORS = "file descriptors of a worker"
+# Connections of clients that a worker should be able to hold.
+CLIENTS = 100
 
 _EPSILON = 1e-9  # the error of sums of fractions
 
@@ -81,6 +86,9 @@ class Release:
     outbound_pool_timeout_seconds: float = 2
     outbound_connect_timeout_seconds: float = 2
     outbound_timeout_seconds: float = 7
+    outbound_connections: int = 100
+    pool_processes: int = 1
+    descriptors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +144,23 @@ def limits(release: Release) -> Iterator[Limit]:
             (release.master_memory_mib, "in master and exporter"),
             (release.memory_volumes_mib, "in memory volumes"),
         )
+    if release.descriptors is not None:
+        yield descriptors(release, release.descriptors)
     yield from time_limits(release)
+
+
+def descriptors(release: Release, have: int) -> Limit:
+    """Return the limit of a worker's file descriptors."""
+    return sum_limit(
+        DESCRIPTORS,
+        have,
+        "raise ulimit -n, or lower the pool or HTTP_CLIENT_MAX_CONNECTIONS",
+        (OWN_DESCRIPTORS, "of its own"),
+        (release.pool_size + release.max_overflow + 1, "database"),
+        (release.outbound_connections, "outbound"),
+        (2 * release.pool_processes, "pool processes"),
+        (CLIENTS, "clients"),
+    )
 
 
 def time_limits(release: Release) -> Iterator[Limit]:

@@ -7,8 +7,11 @@ listen on the same socket, and a burst should spread over all of them.
 
 import asyncio
 import errno
+import os
+import resource
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -41,6 +44,9 @@ class Acceptor:
     ) -> None:
         self._listening, self._protocol, self._tls = listening, protocol, tls
         self._busy = busy
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # The last eighth is for the database, other services and processes.
+        self._end = sys.maxsize if most == resource.RLIM_INFINITY else most - most // 8
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -72,6 +78,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(_MAX_PER_ITERATION if self._busy() else 1):
             try:
+                self._require_descriptor()
                 connection, _ = self._listening.accept()
             except OSError as error:
                 # The backlog is empty, or a client has left already.
@@ -82,6 +89,13 @@ class Acceptor:
             task = self._loop.create_task(self._begin(connection))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
+
+    def _require_descriptor(self) -> None:
+        """Raise `OSError` when the next descriptor, the lowest free one, is kept for others."""
+        following = os.dup(self._listening.fileno())
+        os.close(following)
+        if following >= self._end:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def _pause_accepting(self, error: OSError) -> None:
         log.error("cannot accept connections", error=str(error), retry_seconds=_PAUSE_SECONDS)

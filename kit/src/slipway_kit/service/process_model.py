@@ -4,12 +4,17 @@ import asyncio
 import sys
 from typing import Self
 
+import structlog
+
+from slipway_kit.capacity.sums import DESCRIPTORS, limits
 from slipway_kit.config.cgroup import read_limits
 from slipway_kit.db.connection import check_once
 from slipway_kit.errors import SettingsError, error_lines
 from slipway_kit.metrics.folder import memory_folder
 from slipway_kit.server.master import Hooks, JsonLogger
 from slipway_kit.service.settings import ServiceSettings
+
+log = structlog.get_logger()
 
 
 class ProcessModel:
@@ -21,7 +26,10 @@ class ProcessModel:
     def __init__(self, settings: ServiceSettings, *, slug: str) -> None:
         server, database = settings.server, settings.database
 
-        def check_database() -> None:
+        def check() -> None:
+            for limit in limits(settings.release(read_limits())):
+                if limit.name == DESCRIPTORS and not limit.holds:
+                    log.warning("file descriptors are few", limit=str(limit), change=limit.change)
             if database.required:
                 asyncio.run(check_once(database))
 
@@ -34,7 +42,7 @@ class ProcessModel:
         self.forwarded_allow_ips = server.forwarded_allow_ips
         # Heartbeat files are in memory: a slow disk must not look like a stalled worker.
         self.worker_tmp_dir = str(memory_folder())
-        self.hooks = Hooks(slug, server, check_database)
+        self.hooks = Hooks(slug, server, check)
 
     @classmethod
     def load(cls, settings: type[ServiceSettings], *, slug: str) -> Self:

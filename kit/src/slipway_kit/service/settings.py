@@ -4,6 +4,7 @@ Each group is defined beside the code that it configures; this module gathers an
 """
 
 import os
+import resource
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -106,6 +107,7 @@ class ServiceSettings(BaseModel):
     def release(self, found: CgroupLimits) -> Release:
         """Return one pod of this configuration, in a container with the limits `found`."""
         memory = None if found.memory_bytes is None else found.memory_bytes / MIB
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return Release(
             workers=self.workers(found),
             pool_size=self.database.pool_size,
@@ -124,4 +126,7 @@ class ServiceSettings(BaseModel):
             outbound_pool_timeout_seconds=self.http_client.pool_timeout_seconds,
             outbound_connect_timeout_seconds=self.http_client.connect_timeout_seconds,
             outbound_timeout_seconds=self.http_client.total_timeout_seconds,
+            outbound_connections=self.http_client.max_connections,
+            pool_processes=self.offload.size,
+            descriptors=None if files == resource.RLIM_INFINITY else files,
         )

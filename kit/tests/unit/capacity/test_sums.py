@@ -97,6 +97,7 @@ def test_a_release_at_the_limit_is_accepted_and_one_more_is_refused(release: Rel
         (Release(compute_timeout_seconds=9), "one computation within a request, s"),
         (Release(outbound_pool_timeout_seconds=6), "one connection within an outbound call, s"),
         (Release(outbound_timeout_seconds=11), "one outbound call within a request, s"),
+        (Release(descriptors=256), "file descriptors of a worker"),
         (Release(request_timeout_seconds=20), "one request within the shutdown, s"),
         (Release(max_body_bytes=2**21), "one request within the shutdown, s"),
         (Release(upload_min_bytes_per_second=40000), "one request within the shutdown, s"),

@@ -127,6 +127,24 @@ async def test_without_file_descriptors_it_pauses_and_retries(
     assert await heard(client) == b"hello"
 
 
+async def test_some_descriptors_are_kept_for_others(
+    listening: Listening, accepting: Acceptor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later: list[Callable[[], None]] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda _, call: later.append(call))
+    accepting._end, most = 0, accepting._end
+    client = connect(listening)
+    with capture_logs() as events:
+        await until(lambda: later)
+    assert [event["error"] for event in events] == ["[Errno 24] Too many open files"]
+    assert listening.asked == 0
+    monkeypatch.undo()
+    accepting._end = most
+    later.pop()()
+    assert await heard(client) == b"hello"
+
+
 async def test_it_can_be_closed_while_it_pauses(listening: Listening, accepting: Acceptor) -> None:
     listening.error = OSError(errno.EMFILE, "no more")
     client = connect(listening)
