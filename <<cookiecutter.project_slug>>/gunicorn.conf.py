@@ -2,7 +2,7 @@
 
 from app.about import SLUG
 from app.settings import Settings
-from slipway_kit.service import ProcessModel
+from slipway_kit.service.process_model import ProcessModel
 
 _model = ProcessModel.load(Settings, slug=SLUG)
 

@@ -285,6 +285,26 @@ def test_python_m_app_serve_runs_the_same(start: Start) -> None:
     assert service.wait_end(seconds=10) == 0
 
 
+@pytest.mark.parametrize("command", [SERVE, [*SERVE, "--reload"]])
+@pytest.mark.parametrize(
+    ("name", "value"), [("WEB_CONCURRENCY", "x"), ("FORWARDED_ALLOW_IPS", "proxy")]
+)
+def test_a_wrong_value_of_what_gunicorn_reads_too_is_one_sentence(
+    start: Start, command: list[str], name: str, value: str
+) -> None:
+    service = start(command, ready=False, **{name: value})
+    assert service.wait_end(seconds=15) == 2
+    (line,) = service.text.splitlines()
+    assert line.startswith(f"error: {name} is {value!r}: ")
+
+
+@pytest.mark.parametrize("command", [SERVE, [*SERVE, "--reload"]])
+def test_an_empty_number_of_workers_is_none(start: Start, command: list[str]) -> None:
+    service = start(command, ready=False, WEB_CONCURRENCY="")
+    service.wait_ready(1)
+    assert service.get("/readyz")[0] == 200
+
+
 def test_the_reloading_server_serves_metrics_too(start: Start) -> None:
     service = start(
         [*SERVE, "--reload"],

@@ -3,6 +3,7 @@
 import math
 import re
 import socket
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -144,6 +145,14 @@ class ServerSettings(Group):
         if host != "*":
             return host
         return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in filter(None, map(str.strip, value.split(","))):
+            if address != "*":
+                ip_network(address)
+        return value
 
     @field_validator("cors_origins")
     @classmethod

@@ -5,13 +5,11 @@ from slipway_kit.runtime import Runtime, runtime_of
 from slipway_kit.service import resources
 from slipway_kit.service.assembly import assemble
 from slipway_kit.service.features import import_models
-from slipway_kit.service.process_model import ProcessModel
 from slipway_kit.service.resources import Resources, ResourcesDep
 from slipway_kit.service.settings import ServiceSettings
 
 __all__ = [
     "Check",
-    "ProcessModel",
     "Resources",
     "ResourcesDep",
     "Runtime",

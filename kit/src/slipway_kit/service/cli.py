@@ -2,12 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pkgutil import resolve_name
-
-from gunicorn.app.wsgiapp import WSGIApplication
 
 from slipway_kit.capacity.sums import report
 from slipway_kit.config.cgroup import read_limits
@@ -21,6 +20,8 @@ from slipway_kit.service.settings import ServiceSettings
 
 # The application factory, as an import string.
 APP = "app.main:create_app"
+# gunicorn reads WEB_CONCURRENCY while it is imported: only after the settings are checked.
+_GUNICORN = "gunicorn.app.wsgiapp:WSGIApplication"
 # Not in an image.
 _TOOLS = "slipway_kit.dev"
 
@@ -67,10 +68,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace, settings: type[ServiceSettings], about: About) -> int:
+    server = settings.load().server
+    if server.web_concurrency is None:
+        # To gunicorn and uvicorn an empty one is a wrong number.
+        os.environ.pop("WEB_CONCURRENCY", None)
     if options.reload:
-        return _tool("reload:serve")(APP, about, settings.load().server)
+        return _tool("reload:serve")(APP, about, server)
     sys.argv = ["gunicorn", "--config", str(about.ROOT / "gunicorn.conf.py")]
-    WSGIApplication("%(prog)s", prog="gunicorn").run()
+    resolve_name(_GUNICORN)("%(prog)s", prog="gunicorn").run()
     return 0
 
 

@@ -79,6 +79,7 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     "wrong",
     [
         {"cors_origins": ("a.example",)},
+        {"forwarded_allow_ips": "10.0.0.0/8, proxy"},
         {"root_path": "shop"},
         {"root_path": "/shop/"},
         {"port": 0},
