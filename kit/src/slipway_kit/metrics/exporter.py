@@ -1,14 +1,18 @@
 """A process that serves /metrics for all workers, so that a busy worker delays no scrape."""
 
+import io
 import os
+import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import structlog
@@ -19,8 +23,12 @@ from slipway_kit.metrics.files import SafeCollector
 from slipway_kit.system import child_is_running, die_with_parent, terminate_child
 
 log = structlog.get_logger()
-# The timeout of a scraper that stops reading.
+# For a whole request, and for a scraper that stops reading.
 _CLIENT_SECONDS = 10
+_MAX_HEAD_BYTES = 8192
+_HEAD_END = re.compile(rb"\n\r?\n")
+# Beyond them the oldest is closed: whoever holds connections open delays no scrape.
+_MAX_CONNECTIONS = 16
 # Between two starts of an exporter that keeps dying.
 _PAUSE_SECONDS = 1.0
 # Between SIGTERM and SIGKILL.
@@ -45,7 +53,11 @@ class Exporter:
             log.error("metrics exporter ended and is replaced", pid=self._pid)
         self._started = now()
         parent = os.getpid()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError as error:
+            log.error("metrics exporter cannot be started", error=str(error))  # noqa: TRY400 (the cause is outside)
+            return
         if self._pid == 0:
             self._run(parent, inherited)
 
@@ -81,6 +93,20 @@ class Exporter:
 class _Handler(MetricsHandler):
     timeout = _CLIENT_SECONDS
 
+    def setup(self) -> None:
+        """Read the head, within bounds; the handler takes anything else for a closed connection."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BytesIO()
+        head, give_up = b"", now() + _CLIENT_SECONDS
+        with suppress(OSError):
+            while len(head) <= _MAX_HEAD_BYTES and now() < give_up:
+                received = self.connection.recv(_MAX_HEAD_BYTES)
+                head += received
+                if not received or _HEAD_END.search(head):
+                    self.rfile = io.BytesIO(head)
+                    return
+
     def do_GET(self) -> None:  # noqa: N802 (the name of the base class)
         """Serve /metrics."""
         if urlsplit(self.path).path == "/metrics":
@@ -94,6 +120,21 @@ class _Server(ThreadingHTTPServer):
         super().__init__(listener.getsockname()[:2], handler, bind_and_activate=False)
         self.socket.close()
         self.socket, self._parent = listener, parent
+        self._open: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own, when the oldest has made room for it."""
+        while len(self._open) >= _MAX_CONNECTIONS:
+            with suppress(OSError, IndexError):
+                self._open[0].shutdown(socket.SHUT_RDWR)
+            time.sleep(0.001)
+        self._open.append(request)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Forget the connection."""
+        self._open.remove(request)
+        super().close_request(request)
 
     def service_actions(self) -> None:
         """Exit with the master, also without help of the kernel."""
