@@ -6,12 +6,13 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from tools.processes import stop_group
+from tools.processes import end_with_us, stop_group
 
 START_SECONDS = 30.0
 STOP_SECONDS = 40.0
@@ -89,7 +90,7 @@ def running(variant: Variant) -> Iterator[Server]:
             stdout=reader.stdin,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_take_server_core,  # noqa: PLW1509 (no threads here)
+            preexec_fn=partial(_begin, end_with_us()),  # noqa: PLW1509 (no threads here)
         )
         stack.callback(stop_group, process, seconds=STOP_SECONDS)
         if not _answers_in_time(process, port, tls=variant.tls):
@@ -105,7 +106,8 @@ def _program(name: str) -> str:
     return found
 
 
-def _take_server_core() -> None:
+def _begin(end_with_us: Callable[[], None]) -> None:
+    end_with_us()
     os.sched_setaffinity(0, {SERVER_CORE})
 
 

@@ -139,3 +139,28 @@ def test_it_serves_until_it_is_told_to_stop_beside_another_on_its_ports(
             assert "Stopping" in process.stdout.read()
         assert process.returncode == 0
         assert not any(map(is_open, ports(printed)))
+
+
+def test_a_killed_one_leaves_no_process() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    folder.chmod(0o755)
+    process = subprocess.Popen(
+        DEMO,
+        cwd=baking.TEMPLATE,
+        env=baking.environment(CI="", TMPDIR=str(folder)),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if "Serving until" in line:
+                break
+        process.kill()
+    deadline = time.monotonic() + SECONDS
+    while running(folder) or any(map(is_open, ports(printed))):
+        assert time.monotonic() < deadline, running(folder)
+        time.sleep(0.1)
+    baking.run("rm", "-r", folder, cwd=folder.parent)

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests import baking
+from tools.processes import end_with_us
 
 SECONDS = 60
 # They end when somebody ends them, and are run below.
@@ -72,6 +73,7 @@ def serving(service: Path, target: str, state: Path) -> Iterator[int]:
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=end_with_us(),  # noqa: PLW1509 (it only makes system calls)
     )
     try:
         wait_for(process, f"http://127.0.0.1:{port}/readyz", log.name)

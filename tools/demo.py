@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import httpx2
 from websockets.sync.client import connect
 
-from tools.processes import stop_group
+from tools.processes import end_with_us, stop_group
 from tools.scaffolding import scaffold
 
 TEMPLATE = Path(__file__).resolve().parents[1]
@@ -70,6 +70,7 @@ def serving(service: Path, environment: dict[str, str], log: Path) -> Iterator[N
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=end_with_us(),  # noqa: PLW1509 (it only makes system calls)
         )
     try:
         wait_until_ready(process, f"http://127.0.0.1:{environment['PORT']}/readyz", log)

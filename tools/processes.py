@@ -3,7 +3,15 @@
 import os
 import signal
 import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "kit" / "src"))
+
+from slipway_kit.dev.programs import end_with_us
+
+__all__ = ["end_with_us", "stop_group"]
 
 
 def stop_group(process: subprocess.Popen[bytes], *, seconds: float) -> None:

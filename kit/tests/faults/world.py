@@ -33,14 +33,24 @@ DATABASE_CONNECTIONS = "40"
 # As in production, where a crash must lose nothing; but nobody else may connect.
 POSTGRES = {"max_connections": DATABASE_CONNECTIONS, "listen_addresses": ""}
 PIECE_BYTES = 2**16
+# Of data folders; the id of the process that made one follows.
+PREFIX = "faults-data-"
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the data of runs that were killed."""
+    for found in folder.glob(f"{PREFIX}*"):
+        if not psutil.pid_exists(int(found.name.removeprefix(PREFIX).split("-")[0])):
+            shutil.rmtree(found, ignore_errors=True)
 
 
 class Database:
     """PostgreSQL with data of its own."""
 
     def __init__(self) -> None:
+        remove_stale(Path(tempfile.gettempdir()))
         # Not pytest's: as root the server is another user, and must reach it.
-        self._folder = Path(tempfile.mkdtemp(prefix="faults-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._folder.chmod(0o755)
         self._server = Server(self._folder)
         self._server.initialise({})

@@ -1,5 +1,6 @@
 """A run of the tests that is killed leaves no process behind."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kit.tests.faults.world import PREFIX, remove_stale
 from kit.tests.runtime.harness import environment
 from kit.tests.support.paths import SERVICE
 
@@ -56,3 +58,12 @@ def test_a_killed_run_leaves_no_server(program: str, tmp_path: Path, migrated_ur
     left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
     _, alive = psutil.wait_procs(left, timeout=20)
     assert not alive
+
+
+def test_the_next_run_removes_the_data_of_one_that_was_killed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        (tmp_path / f"{PREFIX}{pid}-abc" / "data").mkdir(parents=True)
+    remove_stale(tmp_path)
+    assert [folder.name for folder in tmp_path.iterdir()] == [f"{PREFIX}{os.getpid()}-abc"]
