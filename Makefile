@@ -15,7 +15,7 @@ CHECKERS = github.com/helm-unittest/helm-unittest/cmd/helm-unittest \
   sigs.k8s.io/controller-tools/cmd/controller-gen
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-kit without-fast chart test-runtime coverage image e2e faults bench lint types hooks lock manifest map kit-build mutate mutate-chart
+.PHONY: help setup tools demo docs test-docs test test-kit without-fast chart test-runtime coverage image e2e faults bench lint types hooks lock manifest map kit-build mutate mutate-chart
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -43,8 +43,16 @@ demo: ## Scaffold a service, run it on an embedded PostgreSQL and send it real r
 	@venv="$(VENV)"; test -e "$$venv/template-requirements.txt" || venv="$(VENV)-demo"; \
 	  "$$venv/bin/python" -m tools.demo
 
+# In an environment of its own: the site needs nothing of a service.
+docs: ## Build the documentation site into build/site (npm brings the diagrams' script, once)
+	@$(ENVIRONMENT) "$(VENV)-docs" docs/site/requirements.txt
+	@"$(VENV)-docs/bin/python" -m tools.docs_site
+
+test-docs: setup docs ## The same, and look at it in a browser: on a phone, in the dark, without other hosts
+	@$(VENV_PYTHON) -m pytest --verbose --durations=5 tests/site
+
 test: setup ## Every test of template and library, with each combination's own checks
-	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not image" --ignore tests/chart
+	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not image" --ignore tests/chart --ignore tests/site
 
 test-kit: setup ## The library's unit, API and database tests alone (ARGS="tests/unit/db -k name")
 	@rm -rf build/coverage/kit && mkdir -p build/coverage/kit

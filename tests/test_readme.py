@@ -25,7 +25,7 @@ ENDLESS = {"run", "dev"}
 # a network: the pipeline runs them.
 NOT_HERE = {"test", "chart", "test-runtime", "demo", "mutate", "tools", "lock", "hooks"}
 NOT_HERE |= {"image", "e2e", "faults", "bench", "mutate-chart", "test-kit", "coverage"}
-NOT_HERE |= {"without-fast"}
+NOT_HERE |= {"without-fast", "docs"}
 
 ELSEWHERE = {"lock", "test-runtime", "coverage", "image", "test-image", "kind", "e2e", "hooks"}
 # These need a cluster, or minutes.
@@ -33,7 +33,7 @@ ELSEWHERE |= {"up", "down", "faults", "bench"}
 
 PAGES = sorted(
     path.relative_to(baking.TEMPLATE)
-    for folder in ("", "docs", "docs/adr", "kit", "kit/docs")
+    for folder in ("", "docs", "docs/adr", "docs/guide", "kit", "kit/docs")
     for path in (baking.TEMPLATE / folder).glob("*.md")
 )
 

@@ -22,6 +22,7 @@ SERVICE = TEMPLATE / "<<cookiecutter.project_slug>>"
 KIT = TEMPLATE / "kit/pyproject.toml"
 OWN_FILE = TEMPLATE / "requirements-dev.txt"
 CHECKOV = TEMPLATE / "tools/checkov"
+DOCS = TEMPLATE / "docs/site"
 SERVICE_FILES = ["requirements.txt", "requirements-dev.txt"]
 
 
@@ -68,6 +69,12 @@ def lock_checkov(*options: str) -> None:
     resolve(str(CHECKOV / "requirements.in"), *options, into=CHECKOV / "requirements.txt")
 
 
+def lock_docs(*options: str) -> None:
+    """Write what builds the documentation site, in an environment of its own."""
+    print("Resolving the documentation's requirements.txt", flush=True)
+    resolve(str(DOCS / "requirements.in"), *options, into=DOCS / "requirements.txt")
+
+
 def resolve(*wanted: str, into: Path) -> None:
     """Write pins and hashes of what is wanted."""
     subprocess.run(
@@ -87,4 +94,5 @@ if __name__ == "__main__":
     lock_service(*sys.argv[1:])
     lock_template(*sys.argv[1:])
     lock_checkov(*sys.argv[1:])
+    lock_docs(*sys.argv[1:])
     manifest.write()

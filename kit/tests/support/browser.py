@@ -1,5 +1,6 @@
 """A headless Chromium, driven by its DevTools protocol, that reaches this machine alone."""
 
+import base64
 import itertools
 import json
 import os
@@ -35,6 +36,8 @@ FLAGS = [
     f"--host-resolver-rules=MAP {HOST} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 SECONDS = 20
+# A page that is narrower is shown as a phone shows it.
+PHONE = 600
 
 
 @contextmanager
@@ -118,6 +121,17 @@ class Page:
         element = f"document.querySelector({json.dumps(selector)})"
         self.wait(f"Boolean({element})")
         self.ask(f"{element}.click()")
+
+    def look(self, *, width: int, dark: bool) -> None:
+        """Be so many pixels wide, as a phone is below 600, in a light or a dark scheme."""
+        size = {"width": width, "height": 844, "deviceScaleFactor": 1}
+        self._do("Emulation.setDeviceMetricsOverride", **size, mobile=width < PHONE)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._do("Emulation.setEmulatedMedia", features=[scheme])
+
+    def picture(self) -> bytes:
+        """Return what is in view as a PNG."""
+        return base64.b64decode(self._do("Page.captureScreenshot", format="png")["data"])
 
     def _do(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
