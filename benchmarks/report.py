@@ -39,12 +39,20 @@ SHORT = (
     "memory of one",
     "overload 2 x, a mix",
 )
+WORKER = (
+    "where",
+    "start to the first answer",
+    "a killed worker",
+    "memory of one",
+    "condition: a worker and its master",
+)
 PAGES = {
     TEMPLATE / "README.md": (Shown("in short", first=SHORT),),
     TEMPLATE / "docs/measurements.md": (
         Shown("all of it", but=(RULE, SIMULATED, CONDITION)),
         Shown("other conditions", first=(CONDITION,)),
     ),
+    TEMPLATE / "docs/guide/workers.md": (Shown("a worker", first=WORKER),),
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import inspect
+import math
 import re
 import runpy
 import socket
@@ -18,11 +19,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import anyio
+import fastapi
+import fastapi.routing
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.pool import QueuePool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from benchmarks import report
 from tests import baking
 from tools import docs_mermaid, docs_reference, docs_site, docs_sources
 
@@ -35,6 +39,21 @@ MISTAKES = {
     "TID251": "def start() -> None:\n    asyncio.run(wait())\n",
 }
 SECONDS = 20
+DIAGRAMS = {
+    "background": ["flow", "sequence"],
+    "dependencies": ["sequence"],
+    "dispatch": ["flow", "sequence"],
+    "layers": ["flow"],
+    "loop": ["flow", "sequence", "sequence"],
+    "pools": ["flow"],
+    "registration": ["flow"],
+    "request": ["flow", "sequence"],
+    "retrieval": ["flow", "sequence"],
+    "start": ["sequence"],
+    "uvicorn": ["flow"],
+    "workers": ["flow"],
+    "wsgi-and-asgi": ["sequence", "sequence"],
+}
 
 
 def page(name: str) -> str:
@@ -87,8 +106,38 @@ def test_each_anti_pattern_has_a_guard_with_a_test() -> None:
         assert linked(test), number
 
 
-def test_a_request_has_fifteen_steps() -> None:
+def test_a_request_has_fifteen_steps_and_eleven_in_short() -> None:
     assert [int(number) for number, *_ in rows(page("request"))] == list(range(1, 16))
+    _, _, short = page("request").partition("## In eleven steps\n")
+    assert re.findall(r"(\d+)\. ", short) == [str(number) for number in range(1, 12)]
+
+
+@pytest.mark.parametrize(("name", "kinds"), sorted(DIAGRAMS.items()))
+def test_a_page_draws_what_it_tells(name: str, kinds: list[str]) -> None:
+    drawn = re.findall(r"```mermaid\n(\w+)", page(name))
+    assert [each.removesuffix("Diagram").removesuffix("chart") for each in drawn] == kinds
+
+
+def test_the_index_says_how_long_each_page_takes() -> None:
+    entries = re.findall(r"^\| (\[.*?) \| (\d+) \|", page("index"), re.MULTILINE)
+    for titles, minutes in entries:
+        assert int(minutes) == sum(
+            reading_minutes(page(Path(link).stem)) for link in linked(titles)
+        )
+    assert len(entries) > 15
+
+
+def reading_minutes(text: str) -> int:
+    """Return the minutes that a page takes, at 200 words a minute without its code."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return math.ceil(len(re.findall(r"\w+", re.sub(r"\]\([^)]*\)", "]", prose))) / 200)
+
+
+def test_the_pages_show_what_was_measured() -> None:
+    for path, shown in report.PAGES.items():
+        text = path.read_text(encoding="utf-8")
+        assert report.with_tables(text, report.kept(), shown) == text
+        assert all(each.begin in text for each in shown)
 
 
 def test_the_services_lint_finds_what_the_guide_calls_a_mistake() -> None:
@@ -119,6 +168,24 @@ def test_the_tour_of_uvicorn_names_what_is_there() -> None:
         for part in name.split("."):
             found = getattr(found, part)
         assert callable(found)
+
+
+def test_what_a_decorator_leaves_behind_is_in_fastapi() -> None:
+    for name in re.findall(r"`((?:APIRouter|APIRoute|FastAPI)\.\w+)`", page("registration")):
+        kind, _, member = name.partition(".")
+        found = getattr(fastapi.routing, kind, None) or fastapi.FastAPI
+        assert hasattr(found, member) or member in found.__annotations__, name
+    router, application = fastapi.APIRouter(), fastapi.FastAPI()
+    router.get("/games/{game_id}")(lambda game_id: game_id)
+    before = len(application.routes)
+    application.include_router(router, prefix="/api")
+    assert len(application.routes) == before + 1
+    paths = [each.path for each in fastapi.routing.iter_route_contexts(application.routes)]
+    assert "/api/games/{game_id}" in paths
+    with pytest.raises(fastapi.exceptions.FastAPIError):
+
+        @application.get("/")
+        def cannot_be_understood(given: socket.socket) -> None: ...
 
 
 def test_the_defaults_of_libraries_are_those_that_the_guide_names() -> None:
@@ -268,6 +335,15 @@ def test_pages_are_at_the_paths_of_the_repository_and_links_lead_to_pages(tmp_pa
     source = (tmp_path / "source/service/app/main.py.md").read_text()
     assert '<a id="create_app"></a>' in source
     assert "exclude: true" in source
+
+
+def test_every_page_is_in_the_navigation_and_one_that_it_forgot_is_in_its_last_section() -> None:
+    found = docs_site.pages()
+    whole = docs_site.navigation(found)
+    assert "More:" not in whole
+    assert all(docs_site.place(path) in whole for path in found)
+    more = docs_site.navigation(found | {"docs/forgotten.md": "# Forgotten\n"})
+    assert '  - More: [{"Forgotten": "docs/forgotten.md"}]\n' in more
 
 
 def test_a_link_to_no_file_is_one_sentence(tmp_path: Path) -> None:

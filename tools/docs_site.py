@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
@@ -152,19 +151,29 @@ def lists(text: str) -> str:
 
 
 def navigation(found: dict[str, str]) -> str:
-    """Return the settings of mkdocs with the pages of the sections that are generated."""
+    """Return the settings of mkdocs with the pages of the sections that are generated.
+
+    A page that the navigation forgot is in its last section.
+    """
     text = (CONFIG / "mkdocs.yml").read_text(encoding="utf-8")
-    for section, folder in (("Reference", REFERENCE), ("Decisions", "docs/adr")):
-        listed = json.dumps(list(_titled(found, folder)), ensure_ascii=False)
-        text = text.replace(f"- {section}: []", f"- {section}: {listed}")
+    sections = {
+        "Reference": [path for path in found if path.startswith(f"{REFERENCE}/")],
+        "Decisions": [path for path in found if path.startswith("docs/adr/")],
+    }
+    known = {path for each in sections.values() for path in each}
+    sections["More"] = [
+        path for path in found if path not in known and not re.search(rf"[ ]{place(path)}\n", text)
+    ]
+    for section, paths in sections.items():
+        listed = [{_title(found[path]): place(path)} for path in paths]
+        entry = f"  - {section}: {json.dumps(listed, ensure_ascii=False)}\n" if listed else ""
+        text = text.replace(f"  - {section}: []\n", entry)
     return text
 
 
-def _titled(found: dict[str, str], folder: str) -> Iterator[dict[str, str]]:
-    for path, text in found.items():
-        if path.startswith(f"{folder}/"):
-            title = text.partition("\n")[0].removeprefix("# ")
-            yield {title.removeprefix(f"{docs_reference.LIBRARY}."): path}
+def _title(text: str) -> str:
+    title = text.partition("\n")[0].removeprefix("# ")
+    return title.removeprefix(f"{docs_reference.LIBRARY}.")
 
 
 def assemble() -> None:

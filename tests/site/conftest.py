@@ -13,7 +13,7 @@ from tools import docs_site
 # The browser's support is the library's.
 sys.path.insert(0, str(docs_site.TEMPLATE / "kit/src"))
 
-from kit.tests.support.browser import HOST, open_browser
+from kit.tests.support.browser import HOST, Page, open_browser, open_page
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -34,7 +34,15 @@ def origin() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[str]:
-    """One browser for all tests; each opens a tab."""
-    with open_browser() as address:
-        yield address
+def tab() -> Iterator[Page]:
+    """One tab for all tests: a new one for each would take most of their time."""
+    with open_browser() as address, open_page(address) as page:
+        yield page
+
+
+@pytest.fixture
+def page(tab: Page) -> Page:
+    """The tab, without what earlier tests did in it."""
+    tab.requests.clear()
+    tab.complaints.clear()
+    return tab

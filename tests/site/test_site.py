@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.tests.support.browser import TEXT, Page, open_page
+from kit.tests.support.browser import TEXT, Page
 from tools import docs_site
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
@@ -66,57 +66,49 @@ def test_no_page_fetches_anything_from_another_host() -> None:
 
 
 @pytest.mark.parametrize("path", [*SOME, *GUIDE])
-def test_a_page_is_readable_on_a_phone_in_both_schemes(
-    path: str, origin: str, browser: str
-) -> None:
+def test_a_page_is_readable_on_a_phone_in_both_schemes(path: str, origin: str, page: Page) -> None:
     html = (docs_site.SITE / path / "index.html").read_text(encoding="utf-8")
     diagrams = html.count('<pre class="mermaid">')
-    with open_page(browser) as page:
-        visit(page, f"{origin}/{path}", width=PHONE, dark=True)
-        scheme(page, "slate")
-        drawn = (
-            "[...document.querySelectorAll('div.mermaid')].filter(each => each.offsetHeight > 40)"
-        )
-        page.wait(f"{drawn}.length === {diagrams}")
-        assert page.ask("document.documentElement.scrollWidth") <= PHONE
-        assert hard_to_read(page) == {}
-        page.look(width=PHONE, dark=False)
-        scheme(page, "default")
-        assert hard_to_read(page) == {}
-        assert page.complaints == []
-        assert page.asked_of_others(origin) == []
+    visit(page, f"{origin}/{path}", width=PHONE, dark=True)
+    scheme(page, "slate")
+    drawn = "[...document.querySelectorAll('div.mermaid')].filter(each => each.offsetHeight > 40)"
+    page.wait(f"{drawn}.length === {diagrams}")
+    assert page.ask("document.documentElement.scrollWidth") <= PHONE
+    assert hard_to_read(page) == {}
+    page.look(width=PHONE, dark=False)
+    scheme(page, "default")
+    assert hard_to_read(page) == {}
+    assert page.complaints == []
+    assert page.asked_of_others(origin) == []
 
 
-def test_a_page_fits_a_screen_with_its_navigation(origin: str, browser: str) -> None:
-    with open_page(browser) as page:
-        visit(page, f"{origin}/docs/guide/checklist/", width=SCREEN, dark=False)
-        assert page.ask("document.documentElement.scrollWidth") <= SCREEN
-        tabs = page.ask("document.querySelector('.md-tabs').innerText").split("\n")
-        assert [each.strip() for each in tabs] == [
-            *("Slipway", "Guide", "Library", "Reference", "A service", "Decisions"),
-        ]
+def test_a_page_fits_a_screen_with_its_navigation(origin: str, page: Page) -> None:
+    visit(page, f"{origin}/docs/guide/checklist/", width=SCREEN, dark=False)
+    assert page.ask("document.documentElement.scrollWidth") <= SCREEN
+    tabs = page.ask("document.querySelector('.md-tabs').innerText").split("\n")
+    assert [each.strip() for each in tabs] == [
+        *("Slipway", "Guide", "Library", "Reference", "A service", "Decisions"),
+    ]
 
 
-def test_search_finds_a_word_and_leads_to_it(origin: str, browser: str) -> None:
+def test_search_finds_a_word_and_leads_to_it(origin: str, page: Page) -> None:
     field = "document.querySelector('[data-md-component=search-query]')"
     links = "[...document.querySelectorAll('a.md-search-result__link')].map(each => each.href)"
-    with open_page(browser) as page:
-        visit(page, f"{origin}/", width=SCREEN, dark=False)
-        page.ask(f"{field}.focus()")
-        page.ask(f"{field}.value = 'knapsack backlog handshake'")
-        page.ask(f"{field}.dispatchEvent(new Event('input', {{ bubbles: true }}))")
-        page.ask(f"{field}.dispatchEvent(new KeyboardEvent('keyup', {{ bubbles: true }}))")
-        found = page.wait(f"{links}.join(' ')").split()
-        assert all(each.startswith(f"{origin}/") for each in found)
-        # Source files are pages, and not what a reader looks for.
-        assert not any("/source/" in each for each in found)
-        visit(page, found[0], width=SCREEN, dark=False)
-        assert "handshake" in page.ask(TEXT).lower()
-        assert page.asked_of_others(origin) == []
+    visit(page, f"{origin}/", width=SCREEN, dark=False)
+    page.ask(f"{field}.focus()")
+    page.ask(f"{field}.value = 'handshake'")
+    page.ask(f"{field}.dispatchEvent(new Event('input', {{ bubbles: true }}))")
+    page.ask(f"{field}.dispatchEvent(new KeyboardEvent('keyup', {{ bubbles: true }}))")
+    found = page.wait(f"{links}.join(' ')").split()
+    assert all(each.startswith(f"{origin}/") for each in found)
+    # Source files are pages, and not what a reader looks for.
+    assert not any("/source/" in each for each in found)
+    visit(page, found[0], width=SCREEN, dark=False)
+    assert "handshake" in page.ask(TEXT).lower()
+    assert page.asked_of_others(origin) == []
 
 
-def test_pale_text_is_found(origin: str, browser: str) -> None:
-    with open_page(browser) as page:
-        visit(page, f"{origin}/docs/guide/faq/", width=PHONE, dark=False)
-        page.ask("document.querySelector('article p').style.color = '#999'")
-        assert len(page.ask(CONTRAST)) == 1
+def test_pale_text_is_found(origin: str, page: Page) -> None:
+    visit(page, f"{origin}/docs/guide/faq/", width=PHONE, dark=False)
+    page.ask("document.querySelector('article p').style.color = '#999'")
+    assert len(page.ask(CONTRAST)) == 1
