@@ -48,7 +48,7 @@ DIAGRAMS = {
     "pools": ["flow"],
     "registration": ["flow"],
     "request": ["flow", "sequence"],
-    "retrieval": ["flow", "sequence"],
+    "retrieval": ["flow", "flow", "sequence"],
     "start": ["sequence"],
     "uvicorn": ["flow"],
     "workers": ["flow"],

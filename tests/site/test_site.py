@@ -20,6 +20,7 @@ SOME = [
     "kit/docs/contract/",
     "kit/docs/how-it-works/",
     "kit/docs/map/",
+    "service/",
     "service/docs/runbook/",
     "source/kit/src/slipway_kit/server/worker.py/",
 ]
@@ -80,6 +81,14 @@ def test_a_page_is_readable_on_a_phone_in_both_schemes(path: str, origin: str, p
     assert hard_to_read(page) == {}
     assert page.complaints == []
     assert page.asked_of_others(origin) == []
+
+
+def test_a_wide_diagram_keeps_its_size_on_a_phone(origin: str, page: Page) -> None:
+    visit(page, f"{origin}/docs/guide/loop/", width=PHONE, dark=False)
+    wide = (
+        "[...document.querySelectorAll('div.mermaid')].filter(e => e.scrollWidth > e.clientWidth)"
+    )
+    page.wait(f"{wide}.length === 2")
 
 
 def test_a_page_fits_a_screen_with_its_navigation(origin: str, page: Page) -> None:
