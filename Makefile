@@ -49,7 +49,7 @@ docs: ## Build the documentation site into build/site (npm brings the diagrams' 
 	@"$(VENV)-docs/bin/python" -m tools.docs_site
 
 test-docs: setup docs ## The same, and look at it in a browser: on a phone, in the dark, without other hosts
-	@$(VENV_PYTHON) -m pytest --verbose --durations=5 tests/site
+	@DOCS_PYTHON="$(VENV)-docs/bin/python" $(VENV_PYTHON) -m pytest --verbose --durations=5 tests/site
 
 test: setup ## Every test of template and library, with each combination's own checks
 	@$(VENV_PYTHON) -m pytest --verbose --durations=15 -m "not image" --ignore tests/chart --ignore tests/site

@@ -196,21 +196,22 @@ def main() -> int:
     except (SiteError, LookupError, docs_mermaid.FetchError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
-    return build()
+    status = build()
+    if not status:
+        print(f"The site is {SITE}/index.html; serve the folder to search in it.")
+    return status
 
 
-def build() -> int:
-    """Have mkdocs build the site; show what it warns of, which fails it, and return its status."""
+def build(folder: Path = BUILD) -> int:
+    """Have mkdocs build the site of `folder`, and return its status; a warning fails it."""
     # `--quiet` would hide warnings from `--strict` too.
     command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
-    command += ["--config-file", str(BUILD / "mkdocs.yml")]
+    command += ["--config-file", str(folder / "mkdocs.yml")]
     # The theme would advertise its successor.
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, env=quiet, check=False, capture_output=True, text=True)
     if built.returncode:
         print(built.stderr, file=sys.stderr)
-    else:
-        print(f"The site is {SITE}/index.html; serve the folder to search in it.")
     return built.returncode
 
 
