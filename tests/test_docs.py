@@ -118,6 +118,36 @@ def test_a_page_draws_what_it_tells(name: str, kinds: list[str]) -> None:
     assert [each.removesuffix("Diagram").removesuffix("chart") for each in drawn] == kinds
 
 
+def test_the_layers_are_those_that_a_service_installs() -> None:
+    pins = (baking.TEMPLATE / baking.SERVICE / "requirements.txt").read_text(encoding="utf-8")
+    installed = set(re.findall(r"^([a-z0-9-]+)==", pins, re.MULTILINE))
+    named = {each.lower() for each in re.findall(r"\w+", page("layers"))}
+    assert {
+        "gunicorn",
+        "uvloop",
+        "uvicorn",
+        "httptools",
+        "starlette",
+        "fastapi",
+    } <= installed & named
+    assert {"sqlalchemy", "asyncpg"} <= installed & named
+
+
+def test_the_glossary_says_what_each_part_is() -> None:
+    words = re.findall(r"^\| \*\*(.+?)\*\* \| .+ \|$", page("glossary"), re.MULTILINE)
+    assert words == sorted(words, key=str.lower)
+    known = {each for entry in words for each in entry.split(", ")}
+    assert known >= {
+        *("ASGI", "Starlette", "FastAPI", "uvicorn", "h11", "httptools", "uvloop", "scope"),
+        *("receive", "send", "Pydantic", "OpenAPI", "Swagger UI", "ReDoc", "WSGI", "lifespan"),
+    }
+
+
+def test_three_misconceptions_are_named_and_corrected() -> None:
+    _, _, text = page("anti-patterns").partition("## Misconceptions\n")
+    assert len(re.findall(r"^- \*\*\".+\"\*\* .+\.$", text, re.MULTILINE)) == 3
+
+
 def test_the_index_says_how_long_each_page_takes() -> None:
     entries = re.findall(r"^\| (\[.*?) \| (\d+) \|", page("index"), re.MULTILINE)
     for titles, minutes in entries:
