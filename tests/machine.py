@@ -1,4 +1,4 @@
-"""Other Pythons and other users of this machine."""
+"""Other Pythons, other users and folders of this machine."""
 
 import os
 import pwd
@@ -74,6 +74,17 @@ class Stranger:
             check=False,
         )
         assert done.returncode == 0, done.stdout[-baking.SHOWN :]
+
+
+@contextmanager
+def folder_for_databases() -> Iterator[Path]:
+    """Yield a folder that ends with this block; as root the databases in it belong to another."""
+    folder = Path(tempfile.mkdtemp(prefix="state-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextmanager

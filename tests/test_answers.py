@@ -203,6 +203,25 @@ def test_an_unknown_choice_is_refused_when_replayed(
     assert f"{option} is 'nothing'" in error
 
 
+def test_of_an_unknown_choice_on_the_command_line_the_last_line_tells(
+    source: Path, tmp_path: Path
+) -> None:
+    # cookiecutter compares it before anything of a template is run, hooks too: the line is its own.
+    done = subprocess.run(
+        [sys.executable, "-m", "cookiecutter", source, "--no-input", "ci=jenkins"],
+        cwd=tmp_path,
+        env=baking.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert all(
+        word in done.stderr.splitlines()[-1] for word in ("ci", "jenkins", "github", "gitlab")
+    )
+    assert not any(tmp_path.iterdir())
+
+
 def test_several_bad_answers_are_named_in_the_one_line(source: Path, tmp_path: Path) -> None:
     (error,) = bake_or_error(source, tmp_path, {"project_slug": "A", "ci": "no", "author": "`"})
     assert all(name in error for name in ("project_slug", "ci", "author"))

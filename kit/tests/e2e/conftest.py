@@ -1,8 +1,9 @@
 """The image in the cluster, a namespace with a database for each file of tests, and the report."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,13 @@ from kit.tests.e2e.connections import Ledger, Sampler
 from kit.tests.e2e.pods import Asker
 from kit.tests.e2e.release import Postgres, Release, install_postgres
 from kit.tests.e2e.report import Report
+from kit.tests.support.report_hooks import (
+    key,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+    report,
+    stories,
+)
 from slipway_kit.dev import cluster as loading
 from slipway_kit.dev import image as images
 
@@ -20,34 +28,12 @@ from slipway_kit.dev import image as images
 CORES = 4
 LITTLE_CPU = {"resources": {"requests": {"cpu": "100m"}}}
 
-reports = pytest.StashKey[Report]()
-open_spaces: list[Namespace] = []
+__all__ = ["pytest_runtest_makereport", "pytest_terminal_summary", "report"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin the table anew."""
-    config.stash[reports] = Report()
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Say where the table lies, and what of it was not reached."""
-    config.stash[reports].summarise(terminalreporter.write_line)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the row of a test that failed, and what lives in its namespaces."""
-    report = yield
-    if report.failed and call.excinfo:
-        row = item.config.stash[reports].failed(item.name, call.excinfo)
-        report.sections.append(("what was measured", row))
-        for space in open_spaces:
-            report.sections.append((space.name, story(space)))
-    return report
+    config.stash[key] = Report(name="e2e")
 
 
 def story(space: Namespace) -> str:
@@ -56,12 +42,6 @@ def story(space: Namespace) -> str:
         return space.story()
     except CommandFailed as error:
         return str(error)
-
-
-@pytest.fixture(scope="session")
-def report(pytestconfig: pytest.Config) -> Report:
-    """The table of what was measured."""
-    return pytestconfig.stash[reports]
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +74,9 @@ def space(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespac
     """A namespace for the tests of one file, named for it."""
     topic = request.path.stem.removeprefix("test_").replace("_", "-")
     with cluster.namespace(topic) as made:
-        open_spaces.append(made)
+        stories[made.name] = partial(story, made)
         yield made
-        open_spaces.remove(made)
+        del stories[made.name]
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ class Row:
 class Report:
     """The rows of one run."""
 
-    def __init__(self, folder: Path = FOLDER, *, name: str = "e2e", in_ci: bool = IN_CI) -> None:
+    def __init__(self, folder: Path = FOLDER, *, name: str, in_ci: bool = IN_CI) -> None:
         self.folder, self.name, self.in_ci = folder, name, in_ci
         self.rows: list[Row] = []
         self.write()

@@ -58,14 +58,15 @@ def problem(answer: bytes) -> dict[str, Any]:
     return dict(found)
 
 
-@pytest.mark.parametrize("name", HANDSHAKES)
-def test_a_bad_handshake_is_answered_and_costs_no_other_request(start: Start, name: str) -> None:
+def test_a_bad_handshake_is_answered_and_costs_no_other_request(start: Start) -> None:
     service = start(WEB_CONCURRENCY=1)
-    lines, status = HANDSHAKES[name]
-    with opened(service) as bad, opened(service) as again, ThreadPoolExecutor() as background:
-        bad.sendall(UPGRADE % (0, lines))
-        assert problem(said(bad, seconds=5))["status"] == status
-        again.sendall(UPGRADE % (0, lines))
+    with ExitStack() as stack:
+        for name, (lines, status) in HANDSHAKES.items():
+            bad, again = (stack.enter_context(opened(service)) for _ in range(2))
+            bad.sendall(UPGRADE % (0, lines))
+            assert problem(said(bad, seconds=5))["status"] == status, name
+            again.sendall(UPGRADE % (0, lines))
+        background = stack.enter_context(ThreadPoolExecutor())
         time.sleep(2)
         other = background.submit(service.get, "/scenarios/slow?seconds=2")
         time.sleep(0.5)

@@ -22,8 +22,7 @@ from typing import Any
 from slipway_kit.dev.postgres import environment
 from slipway_kit.dev.programs import end_with_us
 
-SERVICE = Path.cwd()
-REPORTS = SERVICE / "build/reports"
+REPORTS = Path("build/reports")
 CONNECTIONS = 16
 SECONDS = 3.0
 MULTIPLE = 2.0
@@ -40,8 +39,8 @@ class BenchError(Exception):
 
 def main(paths: list[str]) -> None:
     """Measure, print the table and write it."""
-    settings = environment(SERVICE) | {"APP_ENV": "production", "WEB_CONCURRENCY": "1"}
-    subprocess.run([sys.executable, "-m", "app", "migrate"], cwd=SERVICE, env=settings, check=True)
+    settings = environment(Path.cwd()) | {"APP_ENV": "production", "WEB_CONCURRENCY": "1"}
+    subprocess.run([sys.executable, "-m", "app", "migrate"], env=settings, check=True)
     rows = []
     with serving(settings) as port:
         for path in paths or found(settings):
@@ -52,7 +51,7 @@ def main(paths: list[str]) -> None:
     head = f"{line({name: name for name in rows[0]})}\n{line(dict.fromkeys(rows[0], '---'))}\n"
     table = head + "".join(f"{line(row)}\n" for row in rows)
     (REPORTS / "bench.md").write_text(table, encoding="utf-8")
-    print(f"All of it lies in {REPORTS}")
+    print(f"All of it lies in {REPORTS.absolute()}")
 
 
 def line(row: dict[str, Any]) -> str:
@@ -64,7 +63,6 @@ def found(settings: dict[str, str]) -> list[str]:
     """Return the paths that can be asked for without parameters, of answers in JSON."""
     printed = subprocess.run(
         [sys.executable, "-m", "app", "openapi"],
-        cwd=SERVICE,
         env=settings,
         stdout=subprocess.PIPE,
         check=True,
@@ -95,7 +93,6 @@ def serving(settings: dict[str, str]) -> Iterator[int]:
         )
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "serve"],
-            cwd=SERVICE,
             env=settings | {"HOST": "127.0.0.1", "PORT": str(port), "METRICS_PORT": "0"},
             stdout=reader.stdin,
             stderr=subprocess.STDOUT,

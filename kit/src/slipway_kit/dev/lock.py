@@ -14,7 +14,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-SERVICE = Path.cwd()
 FILES = {
     "requirements.txt": ["pyproject.toml", "--group", "kit"],
     "requirements-dev.txt": [
@@ -68,4 +67,4 @@ def lock(service: Path, *, options: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    lock(SERVICE, options=sys.argv[1:])
+    lock(Path.cwd(), options=sys.argv[1:])

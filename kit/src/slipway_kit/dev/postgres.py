@@ -23,7 +23,6 @@ from dotenv import dotenv_values
 from slipway_kit.dev.postgres_server import PostgresError, Server, data_folder, locked, own
 from slipway_kit.dev.programs import end_with_us
 
-SERVICE = Path.cwd()
 # Where this package is found, from any folder.
 LIBRARY = Path(__file__).parents[2]
 # A throw-away server loses its data anyway: it need not wait for the disk.
@@ -145,14 +144,15 @@ def _names_a_database(settings: Mapping[str, str]) -> bool:
 
 def main(command: str, *rest: str) -> None:
     """Do what the command line asks."""
+    service = Path.cwd()
     if command == "url":
-        print(start(SERVICE).url)
+        print(start(service).url)
     elif command == "stop":
-        Server(data_folder(SERVICE)).stop()
+        Server(data_folder(service)).stop()
     elif command == "reset":
-        reset(SERVICE)
+        reset(service)
     elif command == "exec":
-        os.execve(sys.executable, [sys.executable, *rest], environment(SERVICE))
+        os.execve(sys.executable, [sys.executable, *rest], environment(service))
     elif command == "keep":
         keep()
     else:

@@ -1,4 +1,4 @@
-"""What `make feature` writes and refuses; tests/test_features.py does it in a baked service."""
+"""What `make feature` writes and refuses; tests/features.py does it in a baked service."""
 
 import subprocess
 import sys

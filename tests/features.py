@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import baking
+from tests import baking, machine
 
 # What make, the checkers and Python leave; git ignores it.
 CACHES = {".coverage", "__pycache__"}
@@ -48,13 +48,22 @@ def refused(sentence: str, *arguments: str, service: Path, env: Mapping[str, str
     assert content(service) == before
 
 
-def test_a_new_feature_passes_every_check_and_goes_without_a_trace(
-    source: Path, tmp_path: Path, state: Path
-) -> None:
-    service = baking.bake(source, tmp_path / "a b", example="none")
-    env = baking.environment(TMPDIR=str(state), XDG_STATE_HOME=str(state))
+@contextmanager
+def database_of(service: Path) -> Iterator[dict[str, str]]:
+    """Give the environment in which a service has a local database of its own."""
+    with machine.folder_for_databases() as state:
+        env = baking.environment(TMPDIR=str(state), XDG_STATE_HOME=str(state))
+        try:
+            yield env
+        finally:
+            baking.make("db-stop", cwd=service, env=env)
+
+
+def a_new_feature_passes_every_check_and_goes_without_a_trace(source: Path, folder: Path) -> None:
+    """Write one into a service without the example, and take it back."""
+    service = baking.bake(source, folder / "a b", example="none")
     before = content(service)
-    try:
+    with database_of(service) as env:
         baking.make("NAME=opening_hours", "feature", "lint", "types", "test", cwd=service, env=env)
         refused(
             r"app/features/opening_hours is there already: .*",
@@ -67,21 +76,17 @@ def test_a_new_feature_passes_every_check_and_goes_without_a_trace(
         baking.make("NAME=opening_hours", "remove-feature", cwd=service, env=env)
         assert tables(service, env) == ["alembic_version"]
         assert content(service) == before
-    finally:
-        baking.make("db-stop", cwd=service, env=env)
 
 
-def test_the_example_goes_though_a_feature_came_after_it(
-    source: Path, tmp_path: Path, state: Path
-) -> None:
-    service = baking.bake(source, tmp_path / "shop")
-    without = content(baking.bake(source, tmp_path / "none", example="none"))
-    env = baking.environment(TMPDIR=str(state), XDG_STATE_HOME=str(state))
+def the_example_goes_though_a_feature_came_after_it(source: Path, folder: Path) -> None:
+    """Write a feature into a service with the example, and remove the older one of the two."""
+    service = baking.bake(source, folder / "shop")
+    without = content(baking.bake(source, folder / "none", example="none"))
+    with database_of(service) as env:
 
-    def make(*arguments: str) -> None:
-        baking.make(*arguments, cwd=service, env=env)
+        def make(*arguments: str) -> None:
+            baking.make(*arguments, cwd=service, env=env)
 
-    try:
         make("NAME=people", "ONE=person", "feature", "migrate")
         refuse_what_cannot_be_done(service, env)
         make("remove-example")
@@ -90,8 +95,6 @@ def test_the_example_goes_though_a_feature_came_after_it(
         make("NAME=people", "remove-feature")
         assert tables(service, env) == ["alembic_version"]
         assert content(service) == without
-    finally:
-        make("db-stop")
 
 
 def refuse_what_cannot_be_done(service: Path, env: Mapping[str, str]) -> None:
