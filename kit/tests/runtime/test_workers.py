@@ -1,5 +1,6 @@
 """Workers that die, stand still or are recycled, and what the others do meanwhile."""
 
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,6 +68,20 @@ def test_a_start_that_waits_too_long_logs_the_line_and_stops_the_service(
     assert service.wait_end(seconds=15) == 3
     assert service.events("start-up took too long")
     assert 'scenarios.py\\", line' in service.text
+
+
+def test_workers_that_fail_to_start_at_once_stop_the_service_with_its_status(
+    start: Start, tmp_path: Path
+) -> None:
+    order = tmp_path / "order"
+    order.write_text("wait")
+    service = start(ready=False, SCENARIO_FILE=order, STARTUP_SECONDS=1)
+    eventually(lambda: len(service.events_so_far("start-up took too long")) == 2, seconds=10)
+    # Of two ends gunicorn learns one after the other, the second while it stops for the first.
+    service.send(signal.SIGSTOP)
+    eventually(lambda: not service.workers(), seconds=10)
+    service.send(signal.SIGCONT)
+    assert service.wait_end(seconds=15) == 3
 
 
 def test_a_worker_that_fails_to_start_later_leaves_the_others_alone(

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO
@@ -18,6 +19,7 @@ import anyio
 import structlog
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
+from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -103,7 +105,16 @@ class Hooks:
                 return 0
             return pid
 
-        arbiter.manage_workers, arbiter.spawn_worker = supervise, spawn
+        stop = arbiter.stop
+
+        def stop_all(graceful: bool = True) -> None:
+            # Another worker that failed to start raises again, and `on_exit` would be skipped.
+            while True:
+                with suppress(HaltServer):
+                    stop(graceful)
+                    return
+
+        arbiter.manage_workers, arbiter.spawn_worker, arbiter.stop = supervise, spawn, stop_all
         _ensure_exporter(arbiter)
 
     def pre_fork(self, arbiter: Arbiter, worker: Worker) -> None:
