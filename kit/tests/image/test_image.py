@@ -231,6 +231,6 @@ def test_without_anything_to_write_to_it_says_so_in_one_sentence(start: StartCon
 
 def test_a_setting_that_makes_no_sense_is_one_sentence(start: StartContainer) -> None:
     container = start(SERVE, ready=False, SHUTDOWN_SECONDS="soon")
-    assert container.wait_end(seconds=20) == 1
+    assert container.wait_end(seconds=20) == 2
     assert len(container.text.splitlines()) == 1
     assert "SHUTDOWN_SECONDS" in container.text
