@@ -6,7 +6,6 @@ and 4 times that rate, open loop, and at half of it afterwards.
 """
 
 import json
-import socket
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from benchmarks import services
 from benchmarks.report import RULE, Row
 from benchmarks.servers import BenchError, Server, Variant, running
+from tools.processes import free_port
 
 MULTIPLES = (1.0, 2.0, 4.0)
 PROBE, PROBES_A_SECOND = "/livez", 20.0
@@ -223,8 +223,7 @@ def surroundings(folder: Path) -> Iterator[tuple[Path, dict[str, str], int]]:
             services.scaffold(folder / "strained", example="none"), "strained"
         )
         found = stack.enter_context(services.database(service))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = str(probe.getsockname()[1])
+        port = str(free_port())
         command = [sys.executable, "-m", "benchmarks.upstream", port, "0.05"]
         upstream = stack.enter_context(subprocess.Popen(command, cwd=services.TEMPLATE))
         stack.callback(upstream.terminate)

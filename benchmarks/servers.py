@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tools.processes import end_with_us, stop_group
+from tools.processes import end_with_us, free_port, stop_group
 
 START_SECONDS = 30.0
 STOP_SECONDS = 40.0
@@ -78,7 +78,7 @@ def reserve_core() -> None:
 @contextmanager
 def running(variant: Variant) -> Iterator[Server]:
     """Run a server; what it logs is read and thrown away, as a node's agent would read it."""
-    port = _free_port()
+    port = free_port()
     with ExitStack() as stack:
         reader = stack.enter_context(
             subprocess.Popen([_program("cat")], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -136,12 +136,6 @@ def _answers_in_time(process: subprocess.Popen[bytes], port: int, *, tls: bool) 
             return True
         time.sleep(LOOK_SECONDS)
     return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _all() -> Iterator[int]:

@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from benchmarks import report
 from tests import baking
 from tools import docs_mermaid, docs_reference, docs_site, docs_sources
+from tools.processes import free_port
 
 GUIDE = baking.TEMPLATE / "docs/guide"
 SAMPLES = baking.TEMPLATE / "docs/samples"
@@ -258,12 +259,6 @@ def load(name: str) -> ModuleType:
     module = ModuleType(name)
     vars(module).update(runpy.run_path(str(SAMPLES / f"{name}.py")))
     return module
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests import baking
-from tools.processes import end_with_us
+from tools.processes import end_with_us, free_port
 
 SECONDS = 60
 # They end when somebody ends them, and are run below.
@@ -46,12 +46,6 @@ def commands(readme: Path) -> list[str]:
     code = "\n".join([*blocks, *inline])
     lines = re.findall(r"\bmake((?: [a-z][a-z0-9-]*)+)", re.sub(r"#.*", "", code))
     return sorted({target for line in lines for target in line.split()})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

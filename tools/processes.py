@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "kit" / "src"))
 
-from slipway_kit.dev.programs import end_with_us
+from slipway_kit.dev.programs import end_with_us, free_port
 
-__all__ = ["end_with_us", "stop_group"]
+__all__ = ["end_with_us", "free_port", "stop_group"]
 
 
 def stop_group(process: subprocess.Popen[bytes], *, seconds: float) -> None:

@@ -1,23 +1,12 @@
 """Ports of this machine."""
 
 import errno
-import secrets
 import socket
 import time
-from contextlib import suppress
 
-# Below those that the kernel gives to whoever connects or binds port 0: it would give one that is
-# free now to somebody else before a service has started.
-_PORTS = range(20_000, 32_000)
+from slipway_kit.dev import programs
 
-
-def free() -> int:
-    """Return a port that nobody uses now."""
-    while True:
-        # Not of `random`, which Hypothesis seeds in every process alike.
-        port = secrets.choice(_PORTS)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+free = programs.free_port
 
 
 def wait_open(port: int, *, seconds: float = 10) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway_kit.dev.postgres import environment
-from slipway_kit.dev.programs import end_with_us
+from slipway_kit.dev.programs import end_with_us, free_port
 
 REPORTS = Path("build/reports")
 CONNECTIONS = 16
@@ -82,8 +82,7 @@ def found(settings: dict[str, str]) -> list[str]:
 @contextmanager
 def serving(settings: dict[str, str]) -> Iterator[int]:
     """Run the service with one worker and give its port; what it logs is read and thrown away."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with ExitStack() as stack:
         reader = stack.enter_context(
             subprocess.Popen(

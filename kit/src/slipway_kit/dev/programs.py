@@ -1,9 +1,12 @@
 """Other programs: where they are, and one sentence when they are missing or fail."""
 
+import errno
 import os
+import secrets
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +17,9 @@ from slipway_kit.system import die_with_parent
 
 # As much of a command as names what was asked.
 SHOWN_WORDS = 4
+# Below those that the kernel gives to whoever connects or binds port 0: it would give one that is
+# free now to somebody else before a program listens there.
+_PORTS = range(20_000, 32_000)
 
 Run = Callable[..., str]
 
@@ -28,6 +34,20 @@ def end_with_us() -> Callable[[], None]:
     The kernel looks at the thread that starts it, which has to live as long as this process.
     """
     return partial(die_with_parent, signal.SIGTERM, parent=os.getpid())
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody uses now."""
+    while True:
+        # Not of `random`, which Hypothesis seeds in every process alike.
+        port = secrets.choice(_PORTS)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return port
 
 
 def find(name: str) -> str | None:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 
-from slipway_kit.dev.programs import end_with_us
+from slipway_kit.dev.programs import end_with_us, free_port
 
 # Seconds that the start and the end may take, on a machine that is busy with other things.
 PATIENCE_SECONDS = 40.0
@@ -48,8 +47,8 @@ def start(
 
     Returns what went wrong: no 200 in time, an exit status that is not 0, an error in the log.
     """
-    port = _free_port()
-    own = {"DATABASE_URL": database_url, "PORT": str(port), "METRICS_PORT": str(_free_port())}
+    port = free_port()
+    own = {"DATABASE_URL": database_url, "PORT": str(port), "METRICS_PORT": str(free_port())}
     kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
     with tempfile.TemporaryFile("w+b") as log:
         process = subprocess.Popen(
@@ -108,9 +107,3 @@ def _logged(text: str) -> Iterator[str]:
             yield f"the log tells of an error: {line}"
         if entry.get("event") == "fast paths" and entry["off"]:
             yield f"shortcuts are off, for they do not know these libraries: {entry['off']}"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
