@@ -1,7 +1,8 @@
-"""Signals of parent and child processes."""
+"""Signals of parent and child processes, and what a process may have."""
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -13,6 +14,12 @@ from slipway_kit.clock import now
 # Signals that ask a process to terminate.
 _TERMINATION = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _PR_SET_PDEATHSIG = 1
+
+
+def max_descriptors() -> int | None:
+    """Return how many file descriptors this process may have open; `None` is any number."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if most == resource.RLIM_INFINITY else most
 
 
 @contextmanager

@@ -15,7 +15,6 @@ REAP_SECONDS = 2
 POD_SECONDS = 5
 # A worker's own: ports, event loop, metric files (three each), log, what the master has open.
 OWN_DESCRIPTORS = 60
-DESCRIPTORS = "file descriptors of a worker"
 # Connections of clients that a worker should be able to hold.
 CLIENTS = 100
 
@@ -144,16 +143,17 @@ def limits(release: Release) -> Iterator[Limit]:
             (release.master_memory_mib, "in master and exporter"),
             (release.memory_volumes_mib, "in memory volumes"),
         )
-    if release.descriptors is not None:
-        yield descriptors(release, release.descriptors)
+    yield from descriptor_limits(release)
     yield from time_limits(release)
 
 
-def descriptors(release: Release, have: int) -> Limit:
-    """Return the limit of a worker's file descriptors."""
-    return sum_limit(
-        DESCRIPTORS,
-        have,
+def descriptor_limits(release: Release) -> Iterator[Limit]:
+    """Yield the limit of a worker's file descriptors, if there is one."""
+    if release.descriptors is None:
+        return
+    yield sum_limit(
+        "file descriptors of a worker",
+        release.descriptors,
         "raise ulimit -n, or lower the pool or HTTP_CLIENT_MAX_CONNECTIONS",
         (OWN_DESCRIPTORS, "of its own"),
         (release.pool_size + release.max_overflow + 1, "database"),

@@ -8,7 +8,6 @@ listen on the same socket, and a burst should spread over all of them.
 import asyncio
 import errno
 import os
-import resource
 import socket
 import ssl
 import sys
@@ -16,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
+
+from slipway_kit.system import max_descriptors
 
 log = structlog.get_logger()
 # Connections per iteration of a busy loop.
@@ -44,9 +45,9 @@ class Acceptor:
     ) -> None:
         self._listening, self._protocol, self._tls = listening, protocol, tls
         self._busy = busy
-        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = max_descriptors() or sys.maxsize
         # The last eighth is for the database, other services and processes.
-        self._end = sys.maxsize if most == resource.RLIM_INFINITY else most - most // 8
+        self._end = most - most // 8
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None

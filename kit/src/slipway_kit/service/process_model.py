@@ -6,7 +6,7 @@ from typing import Self
 
 import structlog
 
-from slipway_kit.capacity.sums import DESCRIPTORS, limits
+from slipway_kit.capacity.sums import descriptor_limits
 from slipway_kit.config.cgroup import read_limits
 from slipway_kit.db.connection import check_once
 from slipway_kit.errors import SettingsError, error_lines
@@ -27,8 +27,8 @@ class ProcessModel:
         server, database = settings.server, settings.database
 
         def check() -> None:
-            for limit in limits(settings.release(read_limits())):
-                if limit.name == DESCRIPTORS and not limit.holds:
+            for limit in descriptor_limits(settings.release(read_limits())):
+                if not limit.holds:
                     log.warning("file descriptors are few", limit=str(limit), change=limit.change)
             if database.required:
                 asyncio.run(check_once(database))

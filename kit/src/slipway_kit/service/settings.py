@@ -4,7 +4,6 @@ Each group is defined beside the code that it configures; this module gathers an
 """
 
 import os
-import resource
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -22,6 +21,7 @@ from slipway_kit.errors import SettingsError
 from slipway_kit.http.openapi import OpenAPISettings
 from slipway_kit.server.watchdog import WatchdogSettings
 from slipway_kit.service.features import setting_groups
+from slipway_kit.system import max_descriptors
 from slipway_kit.tracing.settings import TracingSettings
 
 
@@ -107,7 +107,6 @@ class ServiceSettings(BaseModel):
     def release(self, found: CgroupLimits) -> Release:
         """Return one pod of this configuration, in a container with the limits `found`."""
         memory = None if found.memory_bytes is None else found.memory_bytes / MIB
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return Release(
             workers=self.workers(found),
             pool_size=self.database.pool_size,
@@ -128,5 +127,5 @@ class ServiceSettings(BaseModel):
             outbound_timeout_seconds=self.http_client.total_timeout_seconds,
             outbound_connections=self.http_client.max_connections,
             pool_processes=self.offload.size,
-            descriptors=None if files == resource.RLIM_INFINITY else files,
+            descriptors=max_descriptors(),
         )
