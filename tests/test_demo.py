@@ -11,12 +11,13 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests import baking
+from tests import baking, machine
 
 DEMO = [sys.executable, "-m", "tools.demo"]
 EXPECTATIONS = baking.TEMPLATE / "tools" / "demo.toml"
@@ -57,6 +58,25 @@ def demonstrate(temporary: Path, *arguments: object) -> subprocess.CompletedProc
         timeout=SECONDS,
         check=False,
     )
+
+
+@contextmanager
+def serving(temporary: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start it; yield it, and what it has printed, when it serves."""
+    with subprocess.Popen(
+        DEMO,
+        cwd=baking.TEMPLATE,
+        env=baking.environment(CI="", TMPDIR=str(temporary)),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        printed, started = "", time.monotonic()
+        for line in process.stdout:
+            printed += line
+            if "Serving until" in line or time.monotonic() - started > SECONDS:
+                break
+        yield process, printed
 
 
 def ports(output: str) -> set[int]:
@@ -117,50 +137,22 @@ def test_it_serves_until_it_is_told_to_stop_beside_another_on_its_ports(
         if not is_open(8000):
             taken.bind(("127.0.0.1", 8000))
             taken.listen()
-        process = subprocess.Popen(
-            DEMO,
-            cwd=baking.TEMPLATE,
-            env=baking.environment(CI="", TMPDIR=str(temporary)),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with process:
-            assert process.stdout
-            printed = ""
-            started = time.monotonic()
-            for line in process.stdout:
-                printed += line
-                if "Serving until" in line or time.monotonic() - started > SECONDS:
-                    break
+        with serving(temporary) as (process, printed):
             assert "Port 8000 is taken" in printed
             assert 8000 not in ports(printed)
             assert all(map(is_open, ports(printed)))
             os.kill(process.pid, how)
+            assert process.stdout
             assert "Stopping" in process.stdout.read()
         assert process.returncode == 0
         assert not any(map(is_open, ports(printed)))
 
 
 def test_a_killed_one_leaves_no_process() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
-    folder.chmod(0o755)
-    process = subprocess.Popen(
-        DEMO,
-        cwd=baking.TEMPLATE,
-        env=baking.environment(CI="", TMPDIR=str(folder)),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout
-        printed = ""
-        for line in process.stdout:
-            printed += line
-            if "Serving until" in line:
-                break
-        process.kill()
-    deadline = time.monotonic() + SECONDS
-    while running(folder) or any(map(is_open, ports(printed))):
-        assert time.monotonic() < deadline, running(folder)
-        time.sleep(0.1)
-    baking.run("rm", "-r", folder, cwd=folder.parent)
+    with machine.folder_for_databases() as folder:
+        with serving(folder) as (process, printed):
+            process.kill()
+        deadline = time.monotonic() + SECONDS
+        while running(folder) or any(map(is_open, ports(printed))):
+            assert time.monotonic() < deadline, running(folder)
+            time.sleep(0.1)
