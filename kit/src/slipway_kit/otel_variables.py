@@ -20,6 +20,8 @@ _QUEUE, _BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
 # The SDK's defaults of both.
 _QUEUE_SIZE, _BATCH_SIZE = 2048, 512
 _DEFAULT = "the default is used"
+_NO_PAIRS = "is no list of name=value: the rest is left out"
+_NOT_INSTALLED = "names what is not installed: it is left out"
 _HEADER = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+\s*=[ !#-+\--:<-\[\]-~]*")
 _HEADER_DECODED = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+\s*=[ -~\xa0-\xff]*")
 
@@ -137,14 +139,14 @@ def _is_propagator(name: str) -> bool:
 # How each part of a list is read, and what is said of a part that cannot be.
 _LISTS: dict[str, tuple[Callable[[str], bool], str]] = {
     _EXPORTER: (lambda name: name == "otlp", "names more than otlp: nothing is sent by that"),
-    "OTEL_PROPAGATORS": (_is_propagator, "names what is not installed: it is left out"),
+    "OTEL_PROPAGATORS": (_is_propagator, _NOT_INSTALLED),
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": (
         lambda name: name == "*" or _is_installed("resource_detector", name),
-        "names what is not installed: it is left out",
+        _NOT_INSTALLED,
     ),
-    "OTEL_RESOURCE_ATTRIBUTES": (_is_attribute, "is no list of name=value: the rest is left out"),
-    f"{_OTLP}HEADERS": (_is_header, "is no list of name=value: the rest is left out"),
-    f"{_OTLP}TRACES_HEADERS": (_is_header, "is no list of name=value: the rest is left out"),
+    "OTEL_RESOURCE_ATTRIBUTES": (_is_attribute, _NO_PAIRS),
+    f"{_OTLP}HEADERS": (_is_header, _NO_PAIRS),
+    f"{_OTLP}TRACES_HEADERS": (_is_header, _NO_PAIRS),
 }
 
 
